@@ -1,0 +1,38 @@
+# Everything a fresh machine needs is Python 3.11, make and a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check bench lock clean
+
+demo: $(INSTALLED)  ## a running gate with a simulated backend, a customer and a key
+	@$(BIN)/tollgate demo $(ARGS)
+
+test: $(INSTALLED) check  ## lint, types, layers, then every test
+	$(BIN)/pytest $(ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)  ## ratios, measured side by side
+	$(BIN)/python -m bench $(ARGS)
+
+lock:  ## pin every dependency by hash in requirements.lock
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --no-emit-index-url --universal \
+		--python-version 3.11 --custom-compile-command "make lock" --upgrade --quiet -o requirements.lock
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tollgate needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .tollgate .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,124 @@
+"""What may be asked of the ledger. One command ends in one event, or in a refusal.
+
+Every command can be submitted again without a second effect: those about a hold or a key by the id they carry,
+the others by their ``idempotency_key``. So a caller that does not know whether its command was committed submits
+it again.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from ledger.events import ChargeLine, PriceBookEvent, PriceRef
+from ledger.money import Microcents
+
+
+class CommandBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    stream_id: str  # the account's id, or PRICE_BOOK
+
+
+class OpenAccount(CommandBase, frozen=True, kw_only=True, tag=True):
+    currency: str
+
+
+class GrantCredit(CommandBase, frozen=True, kw_only=True, tag=True):
+    amount_microcents: Microcents
+    reason: str
+    granted_by: str
+    idempotency_key: str
+
+
+class AdjustBalance(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Correct a balance by hand: up when the amount is positive, down when it is negative."""
+
+    amount_microcents: Microcents
+    reason: str
+    adjusted_by: str
+    idempotency_key: str
+
+
+class CreateKey(CommandBase, frozen=True, kw_only=True, tag=True):
+    key_id: str
+    rate_limit_rpm: int | None = None
+    monthly_budget_microcents: Microcents | None = None
+
+
+class DeleteKey(CommandBase, frozen=True, kw_only=True, tag=True):
+    key_id: str
+
+
+class PlaceHold(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Set aside the most that a request can cost. An amount of zero is for models whose price is zero."""
+
+    hold_id: str
+    amount_microcents: Microcents
+    operation: str
+    model: str
+    price: PriceRef
+    worker_id: int
+    lifetime_s: int
+    key_id: str | None = None
+    request_id: str | None = None
+
+
+class ExtendHold(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Raise what was placed under an open hold, draws included, to ``total_microcents``, and prolong it."""
+
+    hold_id: str
+    total_microcents: Microcents
+    lifetime_s: int
+
+
+class DrawHold(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Charge a part of an open hold; ``reference`` names the part, and is charged once."""
+
+    hold_id: str
+    reference: str
+    amount_microcents: Microcents
+    usage: dict[str, Any]
+    lines: list[ChargeLine] = []
+
+
+class SettleHold(CommandBase, frozen=True, kw_only=True, tag=True):
+    """End a hold by charging what was used, be it less or more than is held."""
+
+    hold_id: str
+    amount_microcents: Microcents
+    usage: dict[str, Any]
+    lines: list[ChargeLine] = []
+    outcome: str = "completed"
+    backend: str | None = None
+
+
+class VoidHold(CommandBase, frozen=True, kw_only=True, tag=True):
+    """End a hold without a charge."""
+
+    hold_id: str
+    reason: str
+
+
+class ExpireHold(CommandBase, frozen=True, kw_only=True, tag=True):
+    """End a hold without a charge because nobody is left to settle it."""
+
+    hold_id: str
+    reason: str
+
+
+class RecordPriceEvent(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Append a fact to the price book. Its key names the fact, so that a version is published once."""
+
+    event: PriceBookEvent
+    idempotency_key: str
+
+
+HoldCommand = PlaceHold | ExtendHold | DrawHold | SettleHold | VoidHold | ExpireHold
+KeyedCommand = GrantCredit | AdjustBalance | RecordPriceEvent
+Command = OpenAccount | CreateKey | DeleteKey | HoldCommand | KeyedCommand
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def request_hash(command: Command) -> bytes:
+    """SHA-256 of everything the command says: what an idempotency key is bound to."""
+    return hashlib.sha256(_encode(command)).digest()

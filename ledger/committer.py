@@ -1,0 +1,297 @@
+"""Group commit: many commands, one transaction.
+
+While one group is at Postgres the next one gathers; there are no timers, and no added wait when idle. One group is
+lock → decide in memory → append → commit, four round trips however many commands it carries. A hot account is the
+fastest case, because its lock is taken once per group.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+import structlog
+
+from ledger.commands import Command, CreateKey, DeleteKey, HoldCommand, PlaceHold
+from ledger.errors import LedgerError, LedgerUnavailable
+from ledger.events import StoredEvent
+from ledger.group import Appended, Committed, EndEvent, Group, Loaded, Outcome, Past, idempotency_key_of
+from ledger.reading import stored_event
+from ledger.sql import load_queries
+from ledger.state import AccountState, Books, HoldState, KeyState
+
+#: More commands than this in one transaction make every caller wait longer and save nothing.
+MAX_GROUP = 512
+#: Beyond this many waiting commands a new one is refused at once: it would only be late.
+MAX_WAITING = 8192
+#: How long a group is tried again while Postgres is away, before its callers hear of it.
+RETRY_FOR_S = 5.0
+FIRST_BACKOFF_S = 0.05
+MAX_BACKOFF_S = 1.0
+
+#: What a later try of the same group can cure. Anything else that Postgres says is about one command.
+TRANSIENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+_log = structlog.get_logger(__name__)
+_queries = load_queries("ledger")
+_decode_accounts = msgspec.json.Decoder(list[AccountState]).decode
+_decode_keys = msgspec.json.Decoder(list[KeyState]).decode
+_decode_holds = msgspec.json.Decoder(list[HoldState]).decode
+_decode_pasts = msgspec.json.Decoder(list[Past]).decode
+
+State = TypeVar("State", AccountState, KeyState, HoldState, Past)
+Clock = Callable[[], datetime]
+Connect = Callable[[], Awaitable[asyncpg.Connection]]
+
+
+class _Waiting:
+    __slots__ = ("command", "done")
+
+    def __init__(self, command: Command, done: asyncio.Future[Committed]) -> None:
+        self.command = command
+        self.done = done
+
+
+class Committer:
+    """The one writer of a process for one log shard. Start it, submit to it, close it."""
+
+    def __init__(self, connect: Connect, *, shard: int, clock: Clock) -> None:
+        self._connect = connect
+        self._shard = shard
+        self._clock = clock
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._connection: asyncpg.Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self.groups = 0
+        self.commands = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the group after the one at Postgres."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"committer-{self._shard}")
+
+    async def close(self) -> None:
+        """Commit what was submitted, then let go of the connection."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def submit(self, command: Command) -> Committed:
+        """Carry the command out durably, and return its event.
+
+        Raises a leaf of Refused when the rules do not allow it, and LedgerUnavailable when Postgres does not answer
+        in time; then the outcome is not known, and submitting the same command again finds it out. A caller that is
+        cancelled while the command waits withdraws it; once its group is at Postgres it is carried out.
+        """
+        if self._closing or len(self._waiting) >= MAX_WAITING:
+            raise LedgerUnavailable("too many commands are waiting for the ledger")
+        done: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(command, done))
+        self._wake.set()
+        return await done
+
+    async def _run(self) -> None:
+        while not (self._closing and not self._waiting):
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
+                group = [waiting for waiting in group if not waiting.done.cancelled()]
+                if group:
+                    await self._commit(group)
+
+    async def _commit(self, group: Sequence[_Waiting]) -> None:
+        try:
+            outcomes = await self._commit_with_retries([waiting.command for waiting in group])
+        except LedgerError as error:
+            _fail(group, error)
+        except Exception as error:  # Postgres rejected the group, or we have a bug: find the command it is about
+            if len(group) > 1:
+                _log.warning("group.rejected", commands=len(group), error=str(error))
+                for waiting in group:
+                    await self._commit([waiting])
+            else:
+                _log.error("command.rejected", command=type(group[0].command).__name__, error=str(error))
+                _fail(group, error)
+        else:
+            for waiting, outcome in zip(group, outcomes, strict=True):
+                if waiting.done.cancelled():
+                    continue
+                if isinstance(outcome, Committed):
+                    waiting.done.set_result(outcome)
+                else:
+                    waiting.done.set_exception(outcome)
+
+    async def _commit_with_retries(self, commands: Sequence[Command]) -> list[Committed | LedgerError]:
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + RETRY_FOR_S
+        backoff = FIRST_BACKOFF_S
+        while True:
+            try:
+                return await self._transact(commands)
+            except asyncpg.UniqueViolationError as error:
+                # Two processes wrote the first event of a stream at once. The loser reads the winner's and decides anew.
+                if error.constraint_name != "events_stream_seq_key":
+                    raise
+            except TRANSIENT as error:
+                # The group may have been committed all the same: every command finds its own event when it is
+                # submitted again, so trying the group once more is safe whatever happened to the first try.
+                _log.warning("group.interrupted", commands=len(commands), error=repr(error))
+                await self._drop_connection()
+                if loop.time() + backoff > give_up_at:
+                    raise LedgerUnavailable("Postgres does not answer") from error
+            await asyncio.sleep(backoff)
+            backoff = min(2 * backoff, MAX_BACKOFF_S)
+
+    async def _transact(self, commands: Sequence[Command]) -> list[Committed | LedgerError]:
+        connection = await self._connected()
+        try:
+            async with connection.transaction():
+                loaded = await self._load(connection, commands)
+                group = Group(loaded, self._clock())
+                outcomes = group.decide(commands)
+                head = await self._append(connection, group) if group.rows else 0
+        except asyncpg.UniqueViolationError as error:
+            # Only a hold submitted twice comes here: that is rare, so that looking for it is left until it happens.
+            if len(commands) > 1 or error.constraint_name != "events_hold_placed_and_ended_once":
+                raise
+            return [await self._placed_before(connection, commands[0], error)]
+        self.groups += 1
+        self.commands += len(commands)
+        return [_result(outcome, group.rows, head) for outcome in outcomes]
+
+    async def _load(self, connection: asyncpg.Connection, commands: Sequence[Command]) -> Loaded:
+        keys = {c.key_id for c in commands if isinstance(c, PlaceHold | CreateKey | DeleteKey) and c.key_id}
+        holds = {c.hold_id for c in commands if isinstance(c, HoldCommand) and not isinstance(c, PlaceHold)}
+        asked = [(c.stream_id, key) for c in commands if (key := idempotency_key_of(c)) is not None]
+        record = await connection.fetchrow(
+            _queries["lock_group"],
+            self._shard,
+            list({command.stream_id for command in commands}),
+            list(keys),
+            list(holds),
+            [stream for stream, _ in asked],
+            [key for _, key in asked],
+        )
+        assert record is not None  # the function returns one row
+        books = Books()
+        books.accounts = {a.account_id: a for a in _rows(_decode_accounts, record["accounts"])}
+        books.keys = {k.key_id: k for k in _rows(_decode_keys, record["keys"])}
+        books.holds = {h.hold_id: h for h in _rows(_decode_holds, record["holds"])}
+        pasts = {(p.stream_id, p.idempotency_key): p for p in _rows(_decode_pasts, record["replays"])}
+        missing = [hold_id for hold_id in holds if hold_id not in books.holds]
+        ends = {}
+        if missing:
+            for record in await connection.fetch(_queries["hold_history"], self._shard, missing):
+                stored = stored_event(record)
+                if isinstance(stored.event, EndEvent):
+                    ends[stored.event.hold_id] = stored
+        return Loaded(books, pasts, ends)
+
+    async def _placed_before(
+        self, connection: asyncpg.Connection, command: Command, error: asyncpg.UniqueViolationError
+    ) -> Committed | LedgerError:
+        if not isinstance(command, PlaceHold):
+            raise error
+        records = await connection.fetch(_queries["hold_history"], self._shard, [command.hold_id])
+        placed = min(map(stored_event, records), key=lambda stored: stored.position)
+        state = await connection.fetchrow(_queries["account_state"], self._shard, command.stream_id)
+        if state is None or placed.stream_id != command.stream_id:
+            raise error
+        return Committed(placed, AccountState(**state), replayed=True)
+
+    async def _append(self, connection: asyncpg.Connection, group: Group) -> int:
+        books = group.books
+        head: int = await connection.fetchval(
+            _queries["append_group"],
+            self._shard,
+            *_columns([books.accounts[i] for i in group.changed_accounts], _ACCOUNT_COLUMNS),
+            *_columns([books.keys[i] for i in group.changed_keys], _KEY_COLUMNS),
+            *_columns([books.holds[i] for i in group.changed_holds], _HOLD_COLUMNS),
+            list(group.ended_holds),
+            *_event_columns(group.rows),
+        )
+        return head
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._connect()
+        return self._connection
+
+    async def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+_ACCOUNT_COLUMNS = AccountState.__struct_fields__
+_KEY_COLUMNS = KeyState.__struct_fields__
+_HOLD_COLUMNS = HoldState.__struct_fields__
+
+
+def _columns(rows: Sequence[Any], names: Sequence[str]) -> list[list[Any]]:
+    return [[getattr(row, name) for row in rows] for name in names]
+
+
+def _event_columns(rows: Sequence[Appended]) -> list[list[Any]]:
+    return [
+        [row.stream_id for row in rows],
+        [row.seq for row in rows],
+        [row.event.__struct_config__.tag for row in rows],
+        [row.at for row in rows],
+        [row.hold_id for row in rows],
+        [row.balance for row in rows],
+        [row.held for row in rows],
+        [row.idempotency_key for row in rows],
+        [row.request_hash for row in rows],
+        [row.payload for row in rows],
+    ]
+
+
+def _rows(decode: Callable[[str], list[State]], text: str | None) -> list[State]:
+    return [] if text is None else decode(text)
+
+
+def _result(outcome: Outcome, rows: Sequence[Appended], head: int) -> Committed | LedgerError:
+    if outcome.refusal is not None:
+        return outcome.refusal
+    assert outcome.account is not None  # an event has a stream, and a stream has a state
+    if outcome.row is None:
+        assert outcome.stored is not None  # neither refused nor appended: it was there
+        return Committed(outcome.stored, outcome.account, outcome.key, replayed=True)
+    row = rows[outcome.row]
+    stored = StoredEvent(
+        position=head + outcome.row + 1,
+        stream_id=row.stream_id,
+        seq=row.seq,
+        at=row.at,
+        event=row.event,
+        balance_microcents=row.balance,
+    )
+    return Committed(stored, outcome.account, outcome.key)
+
+
+def _fail(group: Sequence[_Waiting], error: BaseException) -> None:
+    for waiting in group:
+        if not waiting.done.cancelled():
+            waiting.done.set_exception(error)

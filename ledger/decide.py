@@ -1,0 +1,287 @@
+"""The one place where money and limits are judged: state + command → event, or a refusal.
+
+Pure: no I/O, no clock. ``at`` is the event's time, never before the stream's event before it; ``now`` is what the
+clock says, for limits that look at elapsed time. The committer calls it under the account's lock.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+from ledger.commands import (
+    AdjustBalance,
+    Command,
+    CreateKey,
+    DeleteKey,
+    DrawHold,
+    ExpireHold,
+    ExtendHold,
+    GrantCredit,
+    OpenAccount,
+    PlaceHold,
+    RecordPriceEvent,
+    SettleHold,
+    VoidHold,
+)
+from ledger.errors import (
+    AccountUnknown,
+    BudgetExceeded,
+    DrawExceedsHold,
+    HoldUnknown,
+    InsufficientFunds,
+    InvalidAmount,
+    KeyInactive,
+    KeyUnknown,
+    RateLimited,
+)
+from ledger.events import (
+    AccountOpened,
+    BalanceAdjusted,
+    CreditGranted,
+    Event,
+    HoldDrawn,
+    HoldExpired,
+    HoldExtended,
+    HoldPlaced,
+    HoldSettled,
+    HoldVoided,
+    KeyCreated,
+    KeyDeleted,
+)
+from ledger.limits import month_end, month_of, next_arrival, request_interval, wait_for
+from ledger.money import MAX_AMOUNT, Microcents
+from ledger.state import AccountState, HoldState, KeyState, Scope
+
+
+def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Event:
+    """The event that the command becomes. Raises a leaf of ``Refused`` when the rules do not allow it."""
+    match command:
+        case PlaceHold():
+            return _place(scope, command, at, now)
+        case SettleHold():
+            return _settle(scope, command)
+        case VoidHold():
+            hold = _open_hold(scope, command.stream_id, command.hold_id)
+            return HoldVoided(**_end_fields(hold), reason=command.reason)
+        case ExpireHold():
+            hold = _open_hold(scope, command.stream_id, command.hold_id)
+            return HoldExpired(**_end_fields(hold), reason=command.reason)
+        case ExtendHold():
+            return _extend(scope, command, at)
+        case DrawHold():
+            return _draw(scope, command)
+        case OpenAccount():
+            return AccountOpened(currency=command.currency)
+        case GrantCredit():
+            _account(scope, command.stream_id)
+            return CreditGranted(
+                amount_microcents=_positive(command.amount_microcents),
+                reason=command.reason,
+                granted_by=command.granted_by,
+            )
+        case AdjustBalance():
+            return _adjust(scope, command)
+        case CreateKey():
+            return _create_key(scope, command)
+        case DeleteKey():
+            _active_key(scope, command.stream_id, command.key_id)
+            return KeyDeleted(key_id=command.key_id)
+        case RecordPriceEvent():
+            return command.event
+        case _:
+            assert_never(command)
+
+
+def _place(scope: Scope, command: PlaceHold, at: datetime, now: datetime) -> HoldPlaced:
+    amount = _bookable(command.amount_microcents)
+    account = _account(scope, command.stream_id)
+    arrival = None
+    if command.key_id is not None:
+        key = _active_key(scope, command.stream_id, command.key_id)
+        arrival = _check_rate(key, now)
+        _check_budget(key, account.currency, amount, month_of(at), at)
+    _check_funds(account, amount)
+    return HoldPlaced(
+        hold_id=command.hold_id,
+        amount_microcents=amount,
+        operation=command.operation,
+        model=command.model,
+        price=command.price,
+        worker_id=command.worker_id,
+        expires_at=at + timedelta(seconds=command.lifetime_s),
+        budget_month=month_of(at),
+        key_id=command.key_id,
+        request_id=command.request_id,
+        next_arrival=arrival,
+    )
+
+
+def _extend(scope: Scope, command: ExtendHold, at: datetime) -> HoldExtended:
+    hold = _open_hold(scope, command.stream_id, command.hold_id)
+    account = _account(scope, command.stream_id)
+    # A total at or below what is there adds nothing: asking twice for the same extension has one effect.
+    added = Microcents(max(_bookable(command.total_microcents) - hold.held - hold.drawn, 0))
+    if scope.key is not None and hold.budget_month == scope.key.month:
+        _check_budget(scope.key, account.currency, added, hold.budget_month, at)
+    _check_funds(account, added)
+    return HoldExtended(
+        hold_id=hold.hold_id,
+        amount_microcents=added,
+        expires_at=max(at + timedelta(seconds=command.lifetime_s), hold.expires_at),
+    )
+
+
+def _draw(scope: Scope, command: DrawHold) -> HoldDrawn:
+    hold = _open_hold(scope, command.stream_id, command.hold_id)
+    amount = _bookable(command.amount_microcents)
+    if amount > hold.held:
+        raise DrawExceedsHold(hold.hold_id, needed=amount, left=hold.held)
+    return HoldDrawn(
+        hold_id=hold.hold_id,
+        reference=command.reference,
+        amount_microcents=amount,
+        usage=command.usage,
+        lines=command.lines,
+    )
+
+
+def _settle(scope: Scope, command: SettleHold) -> HoldSettled:
+    hold = _open_hold(scope, command.stream_id, command.hold_id)
+    account = _account(scope, command.stream_id)
+    amount = _bookable(command.amount_microcents)
+    overrun = max(amount - hold.held, 0)
+    return HoldSettled(
+        **_end_fields(hold),
+        amount_microcents=amount,
+        released_microcents=Microcents(max(hold.held - amount, 0)),
+        overrun_microcents=Microcents(overrun),
+        debt_microcents=Microcents(max(overrun - max(account.available, 0), 0)),
+        price=hold.price,
+        usage=command.usage,
+        lines=command.lines,
+        outcome=command.outcome,
+        backend=command.backend,
+    )
+
+
+def _adjust(scope: Scope, command: AdjustBalance) -> BalanceAdjusted:
+    account = _account(scope, command.stream_id)
+    amount = command.amount_microcents
+    _positive(Microcents(abs(amount)))
+    if amount < 0 and -amount > account.available:
+        raise InsufficientFunds(
+            account.account_id,
+            account.currency,
+            needed=Microcents(-amount),
+            available=account.available,
+            held=account.held,
+        )
+    return BalanceAdjusted(
+        credited_microcents=Microcents(max(amount, 0)),
+        debited_microcents=Microcents(max(-amount, 0)),
+        reason=command.reason,
+        adjusted_by=command.adjusted_by,
+    )
+
+
+def _create_key(scope: Scope, command: CreateKey) -> KeyCreated:
+    _account(scope, command.stream_id)
+    if command.rate_limit_rpm is not None and command.rate_limit_rpm < 1:
+        raise InvalidAmount(command.rate_limit_rpm, "a rate limit is at least 1 request per minute")
+    if command.monthly_budget_microcents is not None:
+        _bookable(command.monthly_budget_microcents)
+    return KeyCreated(
+        key_id=command.key_id,
+        rate_limit_rpm=command.rate_limit_rpm,
+        monthly_budget_microcents=command.monthly_budget_microcents,
+    )
+
+
+def _check_rate(key: KeyState, now: datetime) -> datetime | None:
+    """The key's theoretical arrival time after this request; None when it has no rate limit."""
+    limit = key.rate_limit_rpm
+    if limit is None:
+        return None
+    arrival = next_arrival(key.next_arrival, limit_rpm=limit, now=now)
+    wait = wait_for(arrival, limit_rpm=limit, now=now)
+    if wait:
+        raise RateLimited(
+            key.key_id,
+            limit_rpm=limit,
+            retry_after_s=wait.total_seconds(),
+            reset_after_s=(arrival - now - request_interval(limit)).total_seconds(),
+        )
+    return arrival
+
+
+def _check_budget(key: KeyState, currency: str, amount: Microcents, month: str, at: datetime) -> None:
+    if key.monthly_budget is None or amount == 0:
+        return
+    spent, held = (key.month_spent, key.month_held) if key.month == month else (0, 0)
+    if spent + held + amount > key.monthly_budget:
+        raise BudgetExceeded(
+            key.key_id,
+            currency,
+            needed=amount,
+            limit=key.monthly_budget,
+            spent=Microcents(spent),
+            held=Microcents(held),
+            resets_at=month_end(at),
+        )
+
+
+def _check_funds(account: AccountState, amount: Microcents) -> None:
+    # Nothing to set aside needs no funds: a model whose price is zero also runs at zero balance, and in debt.
+    if amount > 0 and amount > account.available:
+        raise InsufficientFunds(
+            account.account_id,
+            account.currency,
+            needed=amount,
+            available=account.available,
+            held=account.held,
+        )
+
+
+def _account(scope: Scope, account_id: str) -> AccountState:
+    if scope.account is None:
+        raise AccountUnknown(account_id)
+    return scope.account
+
+
+def _active_key(scope: Scope, account_id: str, key_id: str) -> KeyState:
+    key = scope.key
+    if key is None or key.account_id != account_id:
+        raise KeyUnknown(key_id)
+    if not key.is_active:
+        raise KeyInactive(key_id)
+    return key
+
+
+def _open_hold(scope: Scope, account_id: str, hold_id: str) -> HoldState:
+    hold = scope.hold
+    if hold is None or hold.account_id != account_id:
+        raise HoldUnknown(hold_id)
+    return hold
+
+
+def _end_fields(hold: HoldState) -> dict[str, Any]:
+    return {
+        "hold_id": hold.hold_id,
+        "held_microcents": hold.held,
+        "operation": hold.operation,
+        "model": hold.model,
+        "placed_at": hold.placed_at,
+        "key_id": hold.key_id,
+        "request_id": hold.request_id,
+    }
+
+
+def _bookable(amount: Microcents) -> Microcents:
+    if not 0 <= amount <= MAX_AMOUNT:
+        raise InvalidAmount(amount, f"an amount is from 0 to {MAX_AMOUNT}")
+    return amount
+
+
+def _positive(amount: Microcents) -> Microcents:
+    if amount == 0:
+        raise InvalidAmount(amount, "there is nothing to book")
+    return _bookable(amount)

@@ -1,0 +1,164 @@
+"""What the ledger raises.
+
+LedgerError
+├── Refused                     a command that the rules do not allow; nothing was written
+│   ├── InvalidAmount           not positive, or too large to book
+│   ├── AccountUnknown · KeyUnknown · KeyInactive
+│   ├── InsufficientFunds       the available balance does not cover the hold
+│   ├── BudgetExceeded          the key's monthly budget does not cover the hold
+│   ├── RateLimited             the key's requests per minute are used up
+│   ├── HoldUnknown · HoldAlreadyEnded
+│   ├── DrawExceedsHold         a draw above what the hold has left
+│   └── IdempotencyMismatch     the key was used before, for another command
+├── LedgerUnavailable           Postgres cannot be reached, or too much is waiting for it
+└── LedgerCorrupt               stored books that break a rule: our bug or a forgery, never the caller's fault
+"""
+
+from datetime import datetime
+
+from ledger.money import Microcents
+
+
+class LedgerError(Exception):
+    """Root of everything the ledger raises."""
+
+
+class Refused(LedgerError):
+    """A command that the rules do not allow. Nothing was written; the same command may succeed later."""
+
+
+class InvalidAmount(Refused):
+    """An amount that cannot be booked."""
+
+    def __init__(self, amount: int, rule: str) -> None:
+        super().__init__(f"{amount} microcents: {rule}")
+        self.amount = amount
+        self.rule = rule
+
+
+class AccountUnknown(Refused):
+    """No account of this id was opened."""
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"there is no account {account_id}")
+        self.account_id = account_id
+
+
+class KeyUnknown(Refused):
+    """The account has no key of this id."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"there is no key {key_id}")
+        self.key_id = key_id
+
+
+class KeyInactive(Refused):
+    """The key was deleted."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"key {key_id} was deleted")
+        self.key_id = key_id
+
+
+class InsufficientFunds(Refused):
+    """The available balance does not cover the hold.
+
+    ``holds_in_flight`` tells that the posted balance would: only the account's own open holds are in the way, and
+    the same command may succeed once they end.
+    """
+
+    def __init__(
+        self,
+        account_id: str,
+        currency: str,
+        *,
+        needed: Microcents,
+        available: Microcents,
+        held: Microcents,
+    ) -> None:
+        super().__init__(f"needs {needed} microcents, available {available} (held {held})")
+        self.account_id = account_id
+        self.currency = currency
+        self.needed = needed
+        self.available = available
+        self.held = held
+        self.holds_in_flight = needed <= available + held
+
+
+class BudgetExceeded(Refused):
+    """The key's budget of this calendar month (UTC) does not cover the hold."""
+
+    def __init__(
+        self,
+        key_id: str,
+        currency: str,
+        *,
+        needed: Microcents,
+        limit: Microcents,
+        spent: Microcents,
+        held: Microcents,
+        resets_at: datetime,
+    ) -> None:
+        super().__init__(f"key {key_id}: needs {needed} microcents of a budget of {limit}, spent {spent}, held {held}")
+        self.key_id = key_id
+        self.currency = currency
+        self.needed = needed
+        self.limit = limit
+        self.spent = spent
+        self.held = held
+        self.resets_at = resets_at
+        self.holds_in_flight = spent + needed <= limit
+
+
+class RateLimited(Refused):
+    """The key's requests per minute are used up; ``retry_after_s`` is when the next one fits."""
+
+    def __init__(self, key_id: str, *, limit_rpm: int, retry_after_s: float, reset_after_s: float) -> None:
+        super().__init__(f"key {key_id}: {limit_rpm} requests per minute are used up")
+        self.key_id = key_id
+        self.limit_rpm = limit_rpm
+        self.retry_after_s = retry_after_s
+        self.reset_after_s = reset_after_s  # until the whole minute's allowance is back
+
+
+class HoldUnknown(Refused):
+    """The account never had a hold of this id."""
+
+    def __init__(self, hold_id: str) -> None:
+        super().__init__(f"there is no hold {hold_id}")
+        self.hold_id = hold_id
+
+
+class HoldAlreadyEnded(Refused):
+    """The hold ended in another way before: a hold ends exactly once."""
+
+    def __init__(self, hold_id: str, ended_by: str) -> None:
+        super().__init__(f"hold {hold_id} ended already: {ended_by}")
+        self.hold_id = hold_id
+        self.ended_by = ended_by
+
+
+class DrawExceedsHold(Refused):
+    """A draw above what the hold has left; extend the hold first."""
+
+    def __init__(self, hold_id: str, *, needed: Microcents, left: Microcents) -> None:
+        super().__init__(f"hold {hold_id}: a draw of {needed} microcents, {left} left")
+        self.hold_id = hold_id
+        self.needed = needed
+        self.left = left
+
+
+class IdempotencyMismatch(Refused):
+    """The idempotency key was used before with another command."""
+
+    def __init__(self, idempotency_key: str) -> None:
+        super().__init__(f"idempotency key {idempotency_key!r} was used before with other content")
+        self.idempotency_key = idempotency_key
+
+
+class LedgerUnavailable(LedgerError):
+    """Postgres cannot be reached, or more commands wait than may. Submitting the same command again is safe."""
+
+
+class LedgerCorrupt(LedgerError):
+    """The stored books break a rule that every writer keeps. Nothing is guessed: the operation stops."""

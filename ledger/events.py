@@ -1,0 +1,214 @@
+"""Every event there is: the list of things that can happen to money, limits and prices.
+
+An event is an immutable fact of one stream. A stream is an account (its id is the stream's id) or the price book
+(``PRICE_BOOK``); within it events are numbered by a gapless ``seq``. The stored shape is append-only: new fields
+get defaults, no field changes its meaning or type; a changed meaning is a new event type.
+
+Amounts are microcents of the account's currency and never negative; which side they take is said by the posting
+rules (``migrations``), never by a sign.
+"""
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from ledger.money import Microcents
+
+#: The stream of the price book. Account ids begin with ``acct_``, so that it can never be one.
+PRICE_BOOK: Final = "prices"
+
+
+class EventBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """What all events share: the tag ``type``. When it happened is the stored event's ``at``."""
+
+
+# --- accounts and the money on them
+
+
+class AccountOpened(EventBase, frozen=True, kw_only=True, tag="account.opened"):
+    currency: str  # ISO 4217, for ever
+
+
+class CreditGranted(EventBase, frozen=True, kw_only=True, tag="credit.granted"):
+    """Credit given by the seller: spendable like paid money, but nobody paid for it."""
+
+    amount_microcents: Microcents
+    reason: str
+    granted_by: str  # id of the user or service token that granted it
+
+
+class BalanceAdjusted(EventBase, frozen=True, kw_only=True, tag="balance.adjusted"):
+    """A correction by hand. Exactly one of the two amounts is above zero."""
+
+    credited_microcents: Microcents
+    debited_microcents: Microcents
+    reason: str
+    adjusted_by: str
+
+
+# --- keys and their limits
+
+
+class KeyCreated(EventBase, frozen=True, kw_only=True, tag="key.created"):
+    key_id: str
+    rate_limit_rpm: int | None = None  # requests per minute; None = unlimited
+    monthly_budget_microcents: Microcents | None = None  # None = unlimited
+
+
+class KeyDeleted(EventBase, frozen=True, kw_only=True, tag="key.deleted"):
+    key_id: str
+
+
+# --- holds: the two-phase debit of one request
+
+
+class PriceRef(msgspec.Struct, frozen=True, kw_only=True):
+    """The exact price program a hold was priced with; pinned for the life of the hold."""
+
+    program: str
+    version: int
+    digest: str  # hex SHA-256 of the program's text
+
+
+class HoldPlaced(EventBase, frozen=True, kw_only=True, tag="hold.placed"):
+    hold_id: str
+    amount_microcents: Microcents
+    operation: str  # a row of the table of metered operations, e.g. "chat.completions"
+    model: str
+    price: PriceRef
+    worker_id: int  # whose lease guards the hold
+    expires_at: datetime
+    budget_month: str  # "2026-11": the month, UTC, whose key budget this hold counts against
+    key_id: str | None = None
+    request_id: str | None = None
+    next_arrival: datetime | None = None  # of the key's rate limit after this request, see ledger.limits
+
+
+class HoldExtended(EventBase, frozen=True, kw_only=True, tag="hold.extended"):
+    """More money set aside under an open hold."""
+
+    hold_id: str
+    amount_microcents: Microcents  # added
+    expires_at: datetime
+
+
+class HoldDrawn(EventBase, frozen=True, kw_only=True, tag="hold.drawn"):
+    """A part of an open hold charged: one finished task of a batch."""
+
+    hold_id: str
+    reference: str  # the task; one draw per reference of a hold
+    amount_microcents: Microcents
+    usage: dict[str, Any]
+    lines: list["ChargeLine"] = []
+
+
+class ChargeLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One named line of a charge, as on the receipt. ``quantity`` and ``unit_price`` are exact decimals as text."""
+
+    name: str
+    quantity: str
+    unit_price: str
+    amount_microcents: Microcents
+
+
+class HoldEnd(EventBase, frozen=True, kw_only=True):
+    """What every end of a hold says. Ends carry what the hold said, so that a usage line needs one event only."""
+
+    hold_id: str
+    held_microcents: Microcents  # what was still set aside: placed + extended - drawn
+    operation: str
+    model: str
+    placed_at: datetime
+    key_id: str | None = None
+    request_id: str | None = None
+
+
+class HoldSettled(HoldEnd, frozen=True, kw_only=True, tag="hold.settled"):
+    """The hold ended by a charge of exactly what was used. held + overrun = amount + released."""
+
+    amount_microcents: Microcents
+    released_microcents: Microcents  # unused part, available again
+    overrun_microcents: Microcents  # above the hold: a bound was wrong; charged all the same
+    debt_microcents: Microcents  # the part of the overrun that the free balance did not cover
+    price: PriceRef
+    usage: dict[str, Any]
+    lines: list[ChargeLine] = []
+    outcome: str = "completed"  # how the request ended: completed, client_gone, backend_failed …
+    backend: str | None = None
+
+
+class HoldVoided(HoldEnd, frozen=True, kw_only=True, tag="hold.voided"):
+    """The hold ended without a charge: nothing was served."""
+
+    reason: str
+
+
+class HoldExpired(HoldEnd, frozen=True, kw_only=True, tag="hold.expired"):
+    """The hold ended without a charge because its worker died or its time ran out."""
+
+    reason: str
+
+
+# --- the price book
+
+
+class ProgramPublished(EventBase, frozen=True, kw_only=True, tag="program.published"):
+    """A version of a price program, immutable: the same id and version never mean another text."""
+
+    program: str
+    version: int
+    text: str
+    digest: str  # hex SHA-256 of the text's UTF-8 bytes
+    published_by: str
+
+
+class ProgramAssigned(EventBase, frozen=True, kw_only=True, tag="program.assigned"):
+    """From ``effective_from`` on, a program prices a model's operation. The latest fitting assignment wins."""
+
+    program: str
+    version: int
+    model: str
+    effective_from: datetime
+    effective_until: datetime | None = None
+    operation: str | None = None  # None = every operation of the model
+    plan: str | None = None  # None = the list price
+    account_id: str | None = None  # None = every account
+    assigned_by: str
+
+
+class ProgramRetired(EventBase, frozen=True, kw_only=True, tag="program.retired"):
+    """From ``effective_from`` on, no assignment of this program version prices anything."""
+
+    program: str
+    version: int
+    effective_from: datetime
+    retired_by: str
+
+
+AccountEvent = (
+    AccountOpened
+    | CreditGranted
+    | BalanceAdjusted
+    | KeyCreated
+    | KeyDeleted
+    | HoldPlaced
+    | HoldExtended
+    | HoldDrawn
+    | HoldSettled
+    | HoldVoided
+    | HoldExpired
+)
+PriceBookEvent = ProgramPublished | ProgramAssigned | ProgramRetired
+Event = AccountEvent | PriceBookEvent
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event with its place in the log."""
+
+    position: int  # gapless within the log shard, in commit order
+    stream_id: str
+    seq: int  # gapless within the stream
+    at: datetime  # when it happened, UTC; never before the stream's event before it
+    event: Event
+    balance_microcents: Microcents | None = None  # posted balance after a money event

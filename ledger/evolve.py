@@ -1,0 +1,181 @@
+"""What an event does to the states: state + event → state. Pure, and the only place that knows.
+
+The committer applies it as it appends, a rebuild applies it to the whole log, a check compares the two.
+"""
+
+from datetime import datetime
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from ledger.errors import LedgerCorrupt
+from ledger.events import (
+    PRICE_BOOK,
+    AccountOpened,
+    BalanceAdjusted,
+    CreditGranted,
+    Event,
+    HoldDrawn,
+    HoldExpired,
+    HoldExtended,
+    HoldPlaced,
+    HoldSettled,
+    HoldVoided,
+    KeyCreated,
+    KeyDeleted,
+    ProgramAssigned,
+    ProgramPublished,
+    ProgramRetired,
+)
+from ledger.limits import month_of
+from ledger.money import ZERO, Microcents
+from ledger.state import NO_CURRENCY, AccountState, HoldState, KeyState, Scope
+
+
+def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope:
+    """The states after the event. Raises LedgerCorrupt when the event cannot follow from the states before it."""
+    account, key, hold = scope.account, scope.key, scope.hold
+    if account is None:
+        return Scope(_opened(event, stream_id, at))
+    match event:
+        case HoldPlaced():
+            hold = _placed(event, account, at)
+            return Scope(_moved(account, at, held=hold.held), _key_after_hold(key, hold, event.next_arrival), hold)
+        case HoldSettled():
+            hold = _ending(hold, event)
+            amount = event.amount_microcents
+            return Scope(_moved(account, at, held=-hold.held, spent=amount), _key_moved(key, hold, -hold.held, amount))
+        case HoldVoided() | HoldExpired():
+            hold = _ending(hold, event)
+            return Scope(_moved(account, at, held=-hold.held), _key_moved(key, hold, -hold.held, 0))
+        case HoldExtended():
+            amount = event.amount_microcents
+            hold = _open(hold, event.hold_id)
+            longer = replace(hold, held=hold.held + amount, expires_at=event.expires_at)
+            return Scope(_moved(account, at, held=amount), _key_moved(key, hold, amount, 0), longer)
+        case HoldDrawn():
+            amount = event.amount_microcents
+            hold = _open(hold, event.hold_id)
+            smaller = replace(hold, held=hold.held - amount, drawn=hold.drawn + amount)
+            return Scope(
+                _moved(account, at, held=-amount, spent=amount),
+                _key_moved(key, hold, -amount, amount),
+                smaller,
+            )
+        case CreditGranted():
+            return Scope(_moved(account, at, credited=event.amount_microcents), key, hold)
+        case BalanceAdjusted():
+            credited = event.credited_microcents - event.debited_microcents
+            return Scope(_moved(account, at, credited=credited), key, hold)
+        case KeyCreated():
+            return Scope(_moved(account, at), _created(event, stream_id, at), hold)
+        case KeyDeleted():
+            if key is None:
+                raise LedgerCorrupt(f"{stream_id}: key {event.key_id} is deleted before it was created")
+            return Scope(_moved(account, at), replace(key, is_active=False), hold)
+        case ProgramPublished() | ProgramAssigned() | ProgramRetired():
+            return Scope(_moved(account, at), key, hold)
+        case AccountOpened():
+            raise LedgerCorrupt(f"{stream_id} is opened twice")
+        case _:
+            assert_never(event)
+
+
+def _opened(event: Event, stream_id: str, at: datetime) -> AccountState:
+    if isinstance(event, AccountOpened):
+        currency = event.currency
+    elif stream_id == PRICE_BOOK:
+        currency = NO_CURRENCY
+    else:
+        raise LedgerCorrupt(f"{stream_id}: its first event is not account.opened")
+    return AccountState(account_id=stream_id, currency=currency, seq=1, at=at, credited=ZERO, spent=ZERO, held=ZERO)
+
+
+def _moved(account: AccountState, at: datetime, *, credited: int = 0, spent: int = 0, held: int = 0) -> AccountState:
+    after = AccountState(
+        account_id=account.account_id,
+        currency=account.currency,
+        seq=account.seq + 1,
+        at=at,
+        credited=Microcents(account.credited + credited),
+        spent=Microcents(account.spent + spent),
+        held=Microcents(account.held + held),
+    )
+    if after.held < 0:
+        raise LedgerCorrupt(f"{account.account_id}: held below zero at seq {after.seq}")
+    return after
+
+
+def _placed(event: HoldPlaced, account: AccountState, at: datetime) -> HoldState:
+    return HoldState(
+        hold_id=event.hold_id,
+        account_id=account.account_id,
+        key_id=event.key_id,
+        held=event.amount_microcents,
+        drawn=ZERO,
+        operation=event.operation,
+        model=event.model,
+        program=event.price.program,
+        program_version=event.price.version,
+        program_digest=event.price.digest,
+        worker_id=event.worker_id,
+        request_id=event.request_id,
+        budget_month=event.budget_month,
+        placed_at=at,
+        expires_at=event.expires_at,
+    )
+
+
+def _open(hold: HoldState | None, hold_id: str) -> HoldState:
+    if hold is None:
+        raise LedgerCorrupt(f"hold {hold_id} is not open")
+    return hold
+
+
+def _ending(hold: HoldState | None, event: HoldSettled | HoldVoided | HoldExpired) -> HoldState:
+    hold = _open(hold, event.hold_id)
+    if hold.held != event.held_microcents:
+        raise LedgerCorrupt(f"hold {hold.hold_id} holds {hold.held}, its end says {event.held_microcents}")
+    return hold
+
+
+def _created(event: KeyCreated, account_id: str, at: datetime) -> KeyState:
+    return KeyState(
+        key_id=event.key_id,
+        account_id=account_id,
+        is_active=True,
+        rate_limit_rpm=event.rate_limit_rpm,
+        monthly_budget=event.monthly_budget_microcents,
+        month=month_of(at),
+        month_spent=ZERO,
+        month_held=ZERO,
+        next_arrival=None,
+        created_at=at,
+        last_used_at=None,
+    )
+
+
+def _key_after_hold(key: KeyState | None, hold: HoldState, arrival: datetime | None) -> KeyState | None:
+    if key is None:
+        return None
+    same_month = key.month == hold.budget_month
+    return KeyState(
+        key_id=key.key_id,
+        account_id=key.account_id,
+        is_active=key.is_active,
+        rate_limit_rpm=key.rate_limit_rpm,
+        monthly_budget=key.monthly_budget,
+        month=hold.budget_month,
+        month_spent=key.month_spent if same_month else ZERO,
+        month_held=Microcents(key.month_held + hold.held) if same_month else hold.held,
+        next_arrival=arrival,
+        created_at=key.created_at,
+        last_used_at=hold.placed_at,
+    )
+
+
+def _key_moved(key: KeyState | None, hold: HoldState, held: int, spent: int) -> KeyState | None:
+    # A hold counts against the month that it was placed in, also when it ends in the next.
+    if key is None or key.month != hold.budget_month:
+        return key
+    return replace(key, month_held=Microcents(key.month_held + held), month_spent=Microcents(key.month_spent + spent))

@@ -1,0 +1,72 @@
+"""Who is alive. A worker holds a session-level advisory lock on its id for as long as it lives.
+
+Postgres frees the lock when the worker's connection ends, however it ended: a lease needs no heartbeat, no clock
+and no table. Holds name their worker, so that those of a dead one are found and no living one's are touched.
+"""
+
+import asyncio
+import secrets
+
+import asyncpg
+import structlog
+
+from ledger.committer import FIRST_BACKOFF_S, MAX_BACKOFF_S, Connect
+
+#: First key of the two-part advisory locks that are leases ("toll" in ASCII).
+LEASE_CLASS = 0x746F6C6C
+
+_log = structlog.get_logger(__name__)
+
+
+def new_worker_id() -> int:
+    """A worker id nobody has: 31 random bits, the second key of its advisory lock."""
+    return secrets.randbelow(2**31)
+
+
+class Lease:
+    """Holds the lease of one worker until closed, through reconnects."""
+
+    def __init__(self, connect: Connect, worker_id: int) -> None:
+        self.worker_id = worker_id
+        self._connect = connect
+        self._task: asyncio.Task[None] | None = None
+        self._held = asyncio.Event()
+
+    async def start(self) -> None:
+        """Take the lease; returns when it is held."""
+        self._task = asyncio.create_task(self._keep(), name=f"lease-{self.worker_id}")
+        await self._held.wait()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        backoff = FIRST_BACKOFF_S
+        while True:
+            try:
+                connection = await self._connect()
+            except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+                _log.warning("lease.unreachable", worker_id=self.worker_id, error=repr(error))
+                await asyncio.sleep(backoff)
+                backoff = min(2 * backoff, MAX_BACKOFF_S)
+                continue
+            backoff = FIRST_BACKOFF_S
+            try:
+                await self._hold(connection)
+            finally:
+                connection.terminate()
+
+    async def _hold(self, connection: asyncpg.Connection) -> None:
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
+        try:
+            # Waits while the server has not yet noticed that our previous connection is gone.
+            await connection.execute("SELECT pg_advisory_lock($1::int, $2::int)", LEASE_CLASS, self.worker_id)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            _log.warning("lease.not_taken", worker_id=self.worker_id, error=repr(error))
+            return
+        self._held.set()
+        await lost.wait()
+        _log.warning("lease.lost", worker_id=self.worker_id)

@@ -1,0 +1,66 @@
+"""The ledger as the other rooms see it: submit a command, read a state."""
+
+from datetime import datetime
+
+import asyncpg
+
+from ledger import reading
+from ledger.commands import Command
+from ledger.committer import Clock, Committer, Connect
+from ledger.events import StoredEvent
+from ledger.group import Committed
+from ledger.reading import Balance, shard_of
+from ledger.state import AccountState, HoldState, KeyState
+
+
+class Ledger:
+    """One process's way to the books: one committer for each log shard, and a pool for reading."""
+
+    def __init__(self, pool: asyncpg.Pool, committers: list[Committer]) -> None:
+        self.pool = pool
+        self._committers = committers
+
+    @classmethod
+    async def open(cls, pool: asyncpg.Pool, connect: Connect, clock: Clock) -> "Ledger":
+        """Start the committers. ``connect`` gives each of them a connection of its own."""
+        shards = await reading.count_shards(pool)
+        committers = [Committer(connect, shard=shard, clock=clock) for shard in range(shards)]
+        for committer in committers:
+            committer.start()
+        return cls(pool, committers)
+
+    async def close(self) -> None:
+        """Commit what was submitted, then stop."""
+        for committer in self._committers:
+            await committer.close()
+
+    @property
+    def shards(self) -> int:
+        return len(self._committers)
+
+    @property
+    def waiting(self) -> int:
+        """Commands that wait for their group."""
+        return sum(committer.waiting for committer in self._committers)
+
+    async def submit(self, command: Command) -> Committed:
+        """Carry a command out, durably; see ``Committer.submit``."""
+        return await self._committers[self._shard(command.stream_id)].submit(command)
+
+    async def account(self, account_id: str) -> AccountState | None:
+        return await reading.account_state(self.pool, self._shard(account_id), account_id)
+
+    async def keys(self, account_id: str) -> list[KeyState]:
+        return await reading.keys_of_account(self.pool, self._shard(account_id), account_id)
+
+    async def open_holds(self, account_id: str) -> list[HoldState]:
+        return await reading.open_holds_of_account(self.pool, self._shard(account_id), account_id)
+
+    async def balance_as_of(self, account_id: str, at: datetime) -> Balance:
+        return await reading.balance_as_of(self.pool, self._shard(account_id), account_id, at)
+
+    async def stream(self, stream_id: str, *, after_seq: int = 0) -> list[StoredEvent]:
+        return await reading.stream_events(self.pool, self._shard(stream_id), stream_id, after_seq=after_seq)
+
+    def _shard(self, stream_id: str) -> int:
+        return shard_of(stream_id, self.shards)

@@ -1,0 +1,46 @@
+"""Limits over time, as pure functions of the time they are asked about. Nothing is ever reset by a job."""
+
+from datetime import UTC, datetime, timedelta
+
+MINUTE = timedelta(minutes=1)
+
+
+def month_of(at: datetime) -> str:
+    """The calendar month, UTC, that a moment belongs to: ``2026-11``."""
+    return at.astimezone(UTC).strftime("%Y-%m")
+
+
+def month_end(at: datetime) -> datetime:
+    """The first moment, UTC, of the calendar month after ``at``."""
+    first = at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return (first + timedelta(days=32)).replace(day=1)
+
+
+def request_interval(limit_rpm: int) -> timedelta:
+    """The time in which one request's worth of the allowance grows back, rounded up to the microsecond."""
+    return timedelta(microseconds=-(-60_000_000 // limit_rpm))
+
+
+def next_arrival(arrival: datetime | None, *, limit_rpm: int, now: datetime) -> datetime:
+    """The theoretical arrival time after one more request now (GCRA, ITU-T I.371).
+
+    A key that rested may send a whole minute's allowance at once; it then grows back evenly. An arrival further
+    ahead than the whole allowance can only come from a clock that was stepped back, and counts as that.
+    """
+    interval = request_interval(limit_rpm)
+    if arrival is None or arrival < now:
+        return now + interval
+    return min(arrival, now + limit_rpm * interval) + interval
+
+
+def wait_for(arrival: datetime, *, limit_rpm: int, now: datetime) -> timedelta:
+    """How long until a request with this theoretical arrival time is within the limit; zero when it is."""
+    return max(arrival - now - limit_rpm * request_interval(limit_rpm), timedelta(0))
+
+
+def requests_left(arrival: datetime | None, *, limit_rpm: int, now: datetime) -> int:
+    """How many requests would be let through at once now."""
+    if arrival is None or arrival <= now:
+        return limit_rpm
+    interval = request_interval(limit_rpm)
+    return max((limit_rpm * interval - (arrival - now)) // interval, 0)

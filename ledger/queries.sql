@@ -1,0 +1,75 @@
+-- lock_group --
+-- Lock the accounts of a group and read what its commands touch.
+-- $1 shard, $2 account ids, $3 key ids, $4 hold ids, $5 and $6 streams and their idempotency keys
+SELECT accounts, keys, holds, replays FROM lock_group($1, $2, $3, $4, $5, $6)
+
+-- append_group --
+-- Write one decided group; the parameters are the columns of the function, see migrations.
+SELECT append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+                    $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40,
+                    $41, $42, $43, $44, $45)
+
+-- hold_history --
+-- How holds were placed and ended.
+-- $1 shard, $2 hold ids
+SELECT position, stream_id, seq, at, hold_id, balance_microcents, payload FROM events
+WHERE shard = $1 AND hold_id = ANY ($2)
+  AND (CASE type WHEN 'hold.placed' THEN 0 WHEN 'hold.settled' THEN 1 WHEN 'hold.voided' THEN 1
+       WHEN 'hold.expired' THEN 1 END) IS NOT NULL
+
+-- shards --
+-- The log shards, fixed when the ledger was created.
+SELECT shard FROM log_heads ORDER BY shard
+
+-- head --
+-- The position of the last event of a shard.
+-- $1 shard
+SELECT position FROM log_heads WHERE shard = $1
+
+-- events_after --
+-- The log in order of position, a batch at a time.
+-- $1 shard, $2 after this position, $3 up to this one, $4 at most so many
+SELECT position, stream_id, seq, at, type, hold_id, balance_microcents, held_microcents, payload FROM events
+WHERE shard = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4
+
+-- stream_events --
+-- One stream in order.
+-- $1 shard, $2 stream, $3 after this seq
+SELECT position, stream_id, seq, at, balance_microcents, payload FROM events
+WHERE shard = $1 AND stream_id = $2 AND seq > $3 ORDER BY seq
+
+-- account_state --
+-- $1 shard, $2 account id
+SELECT account_id, currency, seq, at, credited, spent, held FROM account_states WHERE shard = $1 AND account_id = $2
+
+-- keys_of_account --
+-- $1 shard, $2 account id
+SELECT key_id, account_id, is_active, rate_limit_rpm, monthly_budget, month, month_spent, month_held, next_arrival,
+       created_at, last_used_at
+FROM key_states WHERE shard = $1 AND account_id = $2 ORDER BY created_at, key_id
+
+-- open_holds_of_account --
+-- $1 shard, $2 account id
+SELECT hold_id, account_id, key_id, held, drawn, operation, model, program, program_version, program_digest,
+       worker_id, request_id, budget_month, placed_at, expires_at
+FROM open_holds WHERE shard = $1 AND account_id = $2 ORDER BY placed_at, hold_id
+
+-- balance_as_of --
+-- The balance after the last money event up to a moment: one index look-up, however old the account is.
+-- $1 shard, $2 account id, $3 moment
+SELECT balance_microcents, held_microcents FROM events
+WHERE shard = $1 AND stream_id = $2 AND at <= $3 AND balance_microcents IS NOT NULL
+ORDER BY at DESC, seq DESC LIMIT 1
+
+-- hold_workers --
+-- The workers that own open holds.
+SELECT DISTINCT worker_id FROM open_holds
+
+-- holds_of_worker --
+-- $1 worker id
+SELECT hold_id, account_id FROM open_holds WHERE worker_id = $1
+
+-- overdue_holds --
+-- Holds whose time ran out, whoever owns them.
+-- $1 now
+SELECT hold_id, account_id FROM open_holds WHERE expires_at < $1

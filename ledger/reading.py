@@ -1,0 +1,104 @@
+"""Reading the books: states, single streams, and the log in order.
+
+A position is assigned under the log head's lock, which lasts until the commit: whoever sees a position sees
+everything below it, so that "position > last" misses nothing, whatever else is being written.
+"""
+
+import zlib
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import TypeAlias
+
+import asyncpg
+import msgspec
+
+from ledger.events import Event, StoredEvent
+from ledger.money import ZERO, Microcents
+from ledger.sql import load_queries
+from ledger.state import AccountState, HoldState, KeyState
+
+#: Events fetched at once: a few megabytes, and enough that the round trip does not count.
+BATCH = 5_000
+
+_queries = load_queries("ledger")
+_decode_event: Callable[[str], Event] = msgspec.json.Decoder(Event).decode
+
+Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+Queryable: TypeAlias = Connection | asyncpg.Pool
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """An account's balance at a moment, in microcents."""
+
+    posted: Microcents
+    held: Microcents
+
+    @property
+    def available(self) -> Microcents:
+        return Microcents(self.posted - self.held)
+
+
+def shard_of(stream_id: str, shards: int) -> int:
+    """The log shard of a stream: a stable hash, so that it never moves."""
+    return zlib.crc32(stream_id.encode()) % shards
+
+
+def stored_event(record: asyncpg.Record) -> StoredEvent:
+    """A row of the log as an event."""
+    return StoredEvent(
+        position=record["position"],
+        stream_id=record["stream_id"],
+        seq=record["seq"],
+        at=record["at"],
+        event=_decode_event(record["payload"]),
+        balance_microcents=record["balance_microcents"],
+    )
+
+
+async def count_shards(db: Queryable) -> int:
+    """The number of log shards, fixed when the ledger was created."""
+    return len(await db.fetch(_queries["shards"]))
+
+
+async def head_position(db: Queryable, shard: int) -> int:
+    """The position of the last event of a shard; 0 when it has none."""
+    return int(await db.fetchval(_queries["head"], shard))
+
+
+async def events_after(db: Queryable, shard: int, *, after: int, upto: int) -> AsyncIterator[list[asyncpg.Record]]:
+    """The rows of the log with after < position ≤ upto, in order, in batches."""
+    while after < upto:
+        batch = await db.fetch(_queries["events_after"], shard, after, upto, BATCH)
+        if not batch:
+            return
+        yield batch
+        after = batch[-1]["position"]
+
+
+async def stream_events(db: Queryable, shard: int, stream_id: str, *, after_seq: int = 0) -> list[StoredEvent]:
+    """The events of one stream, in order."""
+    return [stored_event(record) for record in await db.fetch(_queries["stream_events"], shard, stream_id, after_seq)]
+
+
+async def account_state(db: Queryable, shard: int, account_id: str) -> AccountState | None:
+    """The account's state, or None when it was never opened."""
+    record = await db.fetchrow(_queries["account_state"], shard, account_id)
+    return None if record is None else AccountState(**record)
+
+
+async def keys_of_account(db: Queryable, shard: int, account_id: str) -> list[KeyState]:
+    """The account's keys, deleted ones too, oldest first."""
+    return [KeyState(**record) for record in await db.fetch(_queries["keys_of_account"], shard, account_id)]
+
+
+async def open_holds_of_account(db: Queryable, shard: int, account_id: str) -> list[HoldState]:
+    """The account's open holds, oldest first."""
+    return [HoldState(**record) for record in await db.fetch(_queries["open_holds_of_account"], shard, account_id)]
+
+
+async def balance_as_of(db: Queryable, shard: int, account_id: str, at: datetime) -> Balance:
+    """The balance after the account's last money event up to and including the moment ``at``."""
+    record = await db.fetchrow(_queries["balance_as_of"], shard, account_id, at)
+    if record is None:
+        return Balance(posted=ZERO, held=ZERO)
+    return Balance(posted=record["balance_microcents"], held=record["held_microcents"])

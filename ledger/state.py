@@ -1,0 +1,118 @@
+"""What the events add up to: the states that a decision needs, and nothing else.
+
+``Scope`` is what one command touches. ``Books`` keeps the states of many; it is what the committer loads for a
+group, what a rebuild fills, and what a check compares with the stored rows.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from ledger.events import PriceRef
+from ledger.money import Microcents
+
+#: ISO 4217 for "no currency": the price book is a stream without money.
+NO_CURRENCY = "XXX"
+
+
+class AccountState(msgspec.Struct, frozen=True, kw_only=True):
+    """One stream: its place in the log, and its money in microcents. credited = available + held + spent."""
+
+    account_id: str
+    currency: str
+    seq: int
+    at: datetime  # of its last event
+    credited: Microcents  # grants, top-ups and adjustments, less what was taken back
+    spent: Microcents  # all charges
+    held: Microcents  # all open holds
+
+    @property
+    def posted(self) -> Microcents:
+        """The balance: all postings summed."""
+        return Microcents(self.credited - self.spent)
+
+    @property
+    def available(self) -> Microcents:
+        """What a new hold can take. Below zero only by debt: usage above its hold that nothing covered."""
+        return Microcents(self.credited - self.spent - self.held)
+
+    @property
+    def debt(self) -> Microcents:
+        """What must be paid before the next hold."""
+        return Microcents(max(-self.available, 0))
+
+
+class KeyState(msgspec.Struct, frozen=True, kw_only=True):
+    """One key: its limits and what counts against them."""
+
+    key_id: str
+    account_id: str
+    is_active: bool
+    rate_limit_rpm: int | None
+    monthly_budget: Microcents | None
+    month: str  # the month that the two sums below are of
+    month_spent: Microcents
+    month_held: Microcents
+    next_arrival: datetime | None  # theoretical arrival time of the rate limit
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+class HoldState(msgspec.Struct, frozen=True, kw_only=True):
+    """One open hold. An ended hold has no state."""
+
+    hold_id: str
+    account_id: str
+    key_id: str | None
+    held: Microcents  # still set aside
+    drawn: Microcents  # charged by draws so far
+    operation: str
+    model: str
+    program: str
+    program_version: int
+    program_digest: str
+    worker_id: int
+    request_id: str | None
+    budget_month: str
+    placed_at: datetime
+    expires_at: datetime
+
+    @property
+    def price(self) -> PriceRef:
+        return PriceRef(program=self.program, version=self.program_version, digest=self.program_digest)
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """What one command touches: the stream's state, and the key and hold it names where they exist."""
+
+    account: AccountState | None = None
+    key: KeyState | None = None
+    hold: HoldState | None = None
+
+
+class Books:
+    """The states of many accounts by id, and which of them changed."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, AccountState] = {}
+        self.keys: dict[str, KeyState] = {}
+        self.holds: dict[str, HoldState] = {}
+
+    def scope(self, stream_id: str, key_id: str | None, hold_id: str | None) -> Scope:
+        """The scope of a command or event that names this stream, key and hold; a hold brings its own key."""
+        hold = self.holds.get(hold_id) if hold_id is not None else None
+        if hold is not None and key_id is None:
+            key_id = hold.key_id
+        key = self.keys.get(key_id) if key_id is not None else None
+        return Scope(self.accounts.get(stream_id), key, hold)
+
+    def put(self, before: Scope, after: Scope) -> None:
+        """Replace the states of one scope by what an event made of them."""
+        if after.account is not None:
+            self.accounts[after.account.account_id] = after.account
+        if after.key is not None:
+            self.keys[after.key.key_id] = after.key
+        if after.hold is not None:
+            self.holds[after.hold.hold_id] = after.hold
+        elif before.hold is not None:
+            del self.holds[before.hold.hold_id]

@@ -1,0 +1,168 @@
+-- The states that decisions need, written in the transaction that appends the events they follow from.
+-- They can be dropped and rebuilt from the events. The account row is the lock of everything that is the account's.
+
+CREATE TABLE account_states (
+    shard smallint NOT NULL,
+    account_id text NOT NULL, -- or the id of the price book, a stream without money
+    currency text NOT NULL,
+    seq bigint NOT NULL,
+    at timestamptz NOT NULL,
+    credited bigint NOT NULL, -- microcents, as all amounts
+    spent bigint NOT NULL,
+    held bigint NOT NULL CONSTRAINT account_states_held_not_negative CHECK (held >= 0),
+    CONSTRAINT account_states_pkey PRIMARY KEY (shard, account_id)
+) WITH (fillfactor = 50);
+
+CREATE TABLE key_states (
+    shard smallint NOT NULL,
+    key_id text NOT NULL,
+    account_id text NOT NULL,
+    is_active boolean NOT NULL,
+    rate_limit_rpm integer,
+    monthly_budget bigint,
+    month text NOT NULL,
+    month_spent bigint NOT NULL,
+    month_held bigint NOT NULL,
+    next_arrival timestamptz,
+    created_at timestamptz NOT NULL,
+    last_used_at timestamptz,
+    CONSTRAINT key_states_pkey PRIMARY KEY (shard, key_id)
+) WITH (fillfactor = 50);
+
+CREATE INDEX key_states_account ON key_states (shard, account_id);
+
+CREATE TABLE open_holds (
+    shard smallint NOT NULL,
+    hold_id text NOT NULL,
+    account_id text NOT NULL,
+    key_id text,
+    held bigint NOT NULL CONSTRAINT open_holds_held_not_negative CHECK (held >= 0),
+    drawn bigint NOT NULL,
+    operation text NOT NULL,
+    model text NOT NULL,
+    program text NOT NULL,
+    program_version integer NOT NULL,
+    program_digest text NOT NULL,
+    worker_id bigint NOT NULL,
+    request_id text,
+    budget_month text NOT NULL,
+    placed_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    CONSTRAINT open_holds_pkey PRIMARY KEY (shard, hold_id)
+);
+
+-- Locks what a group of commands touches and returns it, in one round trip.
+-- Accounts are locked in the order of their ids, so that groups cannot deadlock. The other reads stand in
+-- statements of their own: each sees what was committed while the lock was waited for.
+CREATE FUNCTION lock_group(
+    p_shard smallint, p_accounts text[], p_keys text[], p_holds text[], p_idempotent_streams text[],
+    p_idempotency_keys text[],
+    OUT accounts json, OUT keys json, OUT holds json, OUT replays json
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_keys text[];
+BEGIN
+    SELECT json_agg(a) INTO accounts FROM (
+        SELECT account_id, currency, seq, at, credited, spent, held FROM account_states
+        WHERE shard = p_shard AND account_id = ANY (p_accounts) ORDER BY account_id FOR NO KEY UPDATE
+    ) a;
+    v_keys := p_keys;
+    IF cardinality(p_holds) > 0 THEN
+        SELECT json_agg(h), v_keys || array_agg(h.key_id) INTO holds, v_keys FROM (
+            SELECT hold_id, account_id, key_id, held, drawn, operation, model, program, program_version,
+                   program_digest, worker_id, request_id, budget_month, placed_at, expires_at
+            FROM open_holds WHERE shard = p_shard AND hold_id = ANY (p_holds)
+        ) h;
+    END IF;
+    IF cardinality(v_keys) > 0 THEN
+        SELECT json_agg(k) INTO keys FROM (
+            SELECT key_id, account_id, is_active, rate_limit_rpm, monthly_budget, month, month_spent, month_held,
+                   next_arrival, created_at, last_used_at
+            FROM key_states WHERE shard = p_shard AND key_id = ANY (v_keys)
+        ) k;
+    END IF;
+    IF cardinality(p_idempotency_keys) > 0 THEN
+        SELECT json_agg(e) INTO replays FROM (
+            SELECT position, stream_id, seq, at, idempotency_key, encode(request_hash, 'hex') AS request_hash,
+                   balance_microcents, payload AS event
+            FROM events JOIN unnest(p_idempotent_streams, p_idempotency_keys) AS asked (stream, key)
+                ON shard = p_shard AND stream_id = stream AND idempotency_key = key
+        ) e;
+    END IF;
+END $$;
+
+-- Writes one decided group: states first, then the log's head, which stays locked until the commit, then the events.
+-- Returns the position before the group's first event.
+CREATE FUNCTION append_group(
+    p_shard smallint,
+    -- changed accounts
+    a_account_id text[], a_currency text[], a_seq bigint[], a_at timestamptz[], a_credited bigint[],
+    a_spent bigint[], a_held bigint[],
+    -- changed keys
+    k_key_id text[], k_account_id text[], k_is_active boolean[], k_rate_limit_rpm integer[],
+    k_monthly_budget bigint[], k_month text[], k_month_spent bigint[], k_month_held bigint[],
+    k_next_arrival timestamptz[], k_created_at timestamptz[], k_last_used_at timestamptz[],
+    -- placed or changed holds
+    h_hold_id text[], h_account_id text[], h_key_id text[], h_held bigint[], h_drawn bigint[], h_operation text[],
+    h_model text[], h_program text[], h_program_version integer[], h_program_digest text[], h_worker_id bigint[],
+    h_request_id text[], h_budget_month text[], h_placed_at timestamptz[], h_expires_at timestamptz[],
+    -- ended holds
+    ended_hold_id text[],
+    -- events, in order
+    e_stream_id text[], e_seq bigint[], e_type text[], e_at timestamptz[], e_hold_id text[],
+    e_balance_microcents bigint[], e_held_microcents bigint[], e_idempotency_key text[], e_request_hash bytea[],
+    e_payload text[]
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    v_count bigint := cardinality(e_stream_id);
+    v_head bigint;
+BEGIN
+    INSERT INTO account_states AS s (shard, account_id, currency, seq, at, credited, spent, held)
+    SELECT p_shard, * FROM unnest(a_account_id, a_currency, a_seq, a_at, a_credited, a_spent, a_held)
+    ON CONFLICT (shard, account_id) DO UPDATE
+    SET seq = excluded.seq, at = excluded.at, credited = excluded.credited, spent = excluded.spent,
+        held = excluded.held;
+
+    IF cardinality(k_key_id) > 0 THEN
+        INSERT INTO key_states AS s (shard, key_id, account_id, is_active, rate_limit_rpm, monthly_budget, month,
+                                     month_spent, month_held, next_arrival, created_at, last_used_at)
+        SELECT p_shard, * FROM unnest(k_key_id, k_account_id, k_is_active, k_rate_limit_rpm, k_monthly_budget,
+                                      k_month, k_month_spent, k_month_held, k_next_arrival, k_created_at,
+                                      k_last_used_at)
+        ON CONFLICT (shard, key_id) DO UPDATE
+        SET is_active = excluded.is_active, rate_limit_rpm = excluded.rate_limit_rpm,
+            monthly_budget = excluded.monthly_budget, month = excluded.month, month_spent = excluded.month_spent,
+            month_held = excluded.month_held, next_arrival = excluded.next_arrival,
+            last_used_at = excluded.last_used_at;
+    END IF;
+
+    IF cardinality(h_hold_id) > 0 THEN
+        INSERT INTO open_holds AS s (shard, hold_id, account_id, key_id, held, drawn, operation, model, program,
+                                     program_version, program_digest, worker_id, request_id, budget_month,
+                                     placed_at, expires_at)
+        SELECT p_shard, * FROM unnest(h_hold_id, h_account_id, h_key_id, h_held, h_drawn, h_operation, h_model,
+                                      h_program, h_program_version, h_program_digest, h_worker_id, h_request_id,
+                                      h_budget_month, h_placed_at, h_expires_at)
+        ON CONFLICT (shard, hold_id) DO UPDATE
+        SET held = excluded.held, drawn = excluded.drawn, expires_at = excluded.expires_at;
+    END IF;
+
+    IF cardinality(ended_hold_id) > 0 THEN
+        DELETE FROM open_holds WHERE shard = p_shard AND hold_id = ANY (ended_hold_id);
+    END IF;
+
+    UPDATE log_heads SET position = position + v_count WHERE shard = p_shard
+    RETURNING position - v_count INTO STRICT v_head;
+
+    INSERT INTO events (shard, position, stream_id, seq, type, at, hold_id, balance_microcents, held_microcents,
+                        idempotency_key, request_hash, payload)
+    SELECT p_shard, v_head + n, stream_id, seq, type, at, hold_id, balance, held, idempotency_key, request_hash,
+           payload::json
+    FROM unnest(e_stream_id, e_seq, e_type, e_at, e_hold_id, e_balance_microcents, e_held_microcents,
+                e_idempotency_key, e_request_hash, e_payload) WITH ORDINALITY
+        AS e (stream_id, seq, type, at, hold_id, balance, held, idempotency_key, request_hash, payload, n);
+    RETURN v_head;
+END $$;
+
+GRANT SELECT, INSERT, UPDATE ON account_states, key_states TO tollgate_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON open_holds TO tollgate_app;
