@@ -6,6 +6,7 @@ it again.
 """
 
 import hashlib
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -14,7 +15,8 @@ from ledger.events import ChargeLine, PriceBookEvent, PriceRef
 from ledger.money import Microcents
 
 
-class CommandBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+class CommandBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    # Defaults are left out of the encoding, so that a new optional field does not change the hash of old requests.
     stream_id: str  # the account's id, or PRICE_BOOK
 
 
@@ -103,6 +105,7 @@ class ExpireHold(CommandBase, frozen=True, kw_only=True, tag=True):
 
     hold_id: str
     reason: str
+    overdue_at: datetime | None = None  # when its time was seen to be out; None = ended whatever its time
 
 
 class RecordPriceEvent(CommandBase, frozen=True, kw_only=True, tag=True):

@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import asyncpg
@@ -17,7 +18,7 @@ import structlog
 
 from ledger.commands import Command, CreateKey, DeleteKey, HoldCommand, PlaceHold
 from ledger.errors import LedgerError, LedgerUnavailable
-from ledger.events import StoredEvent
+from ledger.events import HoldPlaced, StoredEvent
 from ledger.group import Appended, Committed, EndEvent, Group, Loaded, Outcome, Past, idempotency_key_of
 from ledger.reading import stored_event
 from ledger.sql import load_queries
@@ -49,7 +50,7 @@ _queries = load_queries("ledger")
 _decode_accounts = msgspec.json.Decoder(list[AccountState]).decode
 _decode_keys = msgspec.json.Decoder(list[KeyState]).decode
 _decode_holds = msgspec.json.Decoder(list[HoldState]).decode
-_decode_pasts = msgspec.json.Decoder(list[Past]).decode
+_decode_pasts = msgspec.json.Decoder(list[Past], float_hook=Decimal).decode
 
 State = TypeVar("State", AccountState, KeyState, HoldState, Past)
 Clock = Callable[[], datetime]
@@ -123,9 +124,9 @@ class Committer:
     async def _commit(self, group: Sequence[_Waiting]) -> None:
         try:
             outcomes = await self._commit_with_retries([waiting.command for waiting in group])
-        except LedgerError as error:
+        except LedgerUnavailable as error:
             _fail(group, error)
-        except Exception as error:  # Postgres rejected the group, or we have a bug: find the command it is about
+        except Exception as error:  # Postgres or the books rejected the group: find the command it is about
             if len(group) > 1:
                 _log.warning("group.rejected", commands=len(group), error=str(error))
                 for waiting in group:
@@ -146,12 +147,17 @@ class Committer:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + RETRY_FOR_S
         backoff = FIRST_BACKOFF_S
+        placed_again: Sequence[str] | None = None
         while True:
             try:
-                return await self._transact(commands)
+                return await self._transact(commands, placed_again or ())
             except asyncpg.UniqueViolationError as error:
-                # Two processes wrote the first event of a stream at once. The loser reads the winner's and decides anew.
-                if error.constraint_name != "events_stream_seq_key":
+                # A hold was placed before. That is rare, so that looking for it is left until it happens.
+                if error.constraint_name == "events_hold_placed_and_ended_once" and placed_again is None:
+                    placed_again = [command.hold_id for command in commands if isinstance(command, PlaceHold)]
+                    continue
+                # Two processes wrote the first event of a stream at once: the loser reads the winner's, decides anew.
+                if error.constraint_name != "events_stream_seq_key" or loop.time() + backoff > give_up_at:
                     raise
             except TRANSIENT as error:
                 # The group may have been committed all the same: every command finds its own event when it is
@@ -163,24 +169,23 @@ class Committer:
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, MAX_BACKOFF_S)
 
-    async def _transact(self, commands: Sequence[Command]) -> list[Committed | LedgerError]:
+    async def _transact(
+        self, commands: Sequence[Command], placed_again: Sequence[str]
+    ) -> list[Committed | LedgerError]:
         connection = await self._connected()
-        try:
-            async with connection.transaction():
-                loaded = await self._load(connection, commands)
-                group = Group(loaded, self._clock())
-                outcomes = group.decide(commands)
-                head = await self._append(connection, group) if group.rows else 0
-        except asyncpg.UniqueViolationError as error:
-            # Only a hold submitted twice comes here: that is rare, so that looking for it is left until it happens.
-            if len(commands) > 1 or error.constraint_name != "events_hold_placed_and_ended_once":
-                raise
-            return [await self._placed_before(connection, commands[0], error)]
+        async with connection.transaction():
+            loaded = await self._load(connection, commands, placed_again)
+            group = Group(loaded, self._clock())
+            outcomes = group.decide(commands)
+            await self._recall_refused(connection, group, commands, outcomes)
+            head = await self._append(connection, group) if group.rows else 0
         self.groups += 1
         self.commands += len(commands)
         return [_result(outcome, group.rows, head) for outcome in outcomes]
 
-    async def _load(self, connection: asyncpg.Connection, commands: Sequence[Command]) -> Loaded:
+    async def _load(
+        self, connection: asyncpg.Connection, commands: Sequence[Command], placed_again: Sequence[str]
+    ) -> Loaded:
         keys = {c.key_id for c in commands if isinstance(c, PlaceHold | CreateKey | DeleteKey) and c.key_id}
         holds = {c.hold_id for c in commands if isinstance(c, HoldCommand) and not isinstance(c, PlaceHold)}
         asked = [(c.stream_id, key) for c in commands if (key := idempotency_key_of(c)) is not None]
@@ -199,33 +204,47 @@ class Committer:
         books.keys = {k.key_id: k for k in _rows(_decode_keys, record["keys"])}
         books.holds = {h.hold_id: h for h in _rows(_decode_holds, record["holds"])}
         pasts = {(p.stream_id, p.idempotency_key): p for p in _rows(_decode_pasts, record["replays"])}
+        loaded = Loaded(books, pasts, {})
         missing = [hold_id for hold_id in holds if hold_id not in books.holds]
-        ends = {}
-        if missing:
-            for record in await connection.fetch(_queries["hold_history"], self._shard, missing):
-                stored = stored_event(record)
-                if isinstance(stored.event, EndEvent):
-                    ends[stored.event.hold_id] = stored
-        return Loaded(books, pasts, ends)
+        await self._recall(connection, loaded, [*missing, *placed_again])
+        return loaded
 
-    async def _placed_before(
-        self, connection: asyncpg.Connection, command: Command, error: asyncpg.UniqueViolationError
-    ) -> Committed | LedgerError:
-        if not isinstance(command, PlaceHold):
-            raise error
-        records = await connection.fetch(_queries["hold_history"], self._shard, [command.hold_id])
-        placed = min(map(stored_event, records), key=lambda stored: stored.position)
-        state = await connection.fetchrow(_queries["account_state"], self._shard, command.stream_id)
-        if state is None or placed.stream_id != command.stream_id:
-            raise error
-        return Committed(placed, AccountState(**state), replayed=True)
+    async def _recall(self, connection: asyncpg.Connection, loaded: Loaded, hold_ids: Sequence[str]) -> None:
+        """Add how these holds were placed and ended, where they were."""
+        if not hold_ids:
+            return
+        for record in await connection.fetch(_queries["hold_history"], self._shard, hold_ids):
+            stored = stored_event(record)
+            if isinstance(stored.event, EndEvent):
+                loaded.ends[stored.event.hold_id] = stored
+            elif isinstance(stored.event, HoldPlaced):
+                loaded.places[stored.event.hold_id] = stored
+
+    async def _recall_refused(
+        self, connection: asyncpg.Connection, group: Group, commands: Sequence[Command], outcomes: list[Outcome]
+    ) -> None:
+        """Turn the refusal of a hold that was placed before into its first outcome.
+
+        Its first try may have been committed with the answer lost on the way: then its own amount is held by now, and
+        a refusal would leave it held with nobody to end it.
+        """
+        refused = [
+            (index, command)
+            for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True))
+            if isinstance(command, PlaceHold) and outcome.refusal is not None
+        ]
+        await self._recall(connection, group.loaded, [command.hold_id for _, command in refused])
+        for index, command in refused:
+            if command.hold_id in group.loaded.places:
+                outcomes[index] = group.decide([command])[0]
 
     async def _append(self, connection: asyncpg.Connection, group: Group) -> int:
         books = group.books
         head: int = await connection.fetchval(
             _queries["append_group"],
             self._shard,
-            *_columns([books.accounts[i] for i in group.changed_accounts], _ACCOUNT_COLUMNS),
+            # In order, so that two groups that each open the same accounts do not deadlock.
+            *_columns([books.accounts[i] for i in sorted(group.changed_accounts)], _ACCOUNT_COLUMNS),
             *_columns([books.keys[i] for i in group.changed_keys], _KEY_COLUMNS),
             *_columns([books.holds[i] for i in group.changed_holds], _HOLD_COLUMNS),
             list(group.ended_holds),
@@ -278,7 +297,7 @@ def _result(outcome: Outcome, rows: Sequence[Appended], head: int) -> Committed 
     assert outcome.account is not None  # an event has a stream, and a stream has a state
     if outcome.row is None:
         assert outcome.stored is not None  # neither refused nor appended: it was there
-        return Committed(outcome.stored, outcome.account, outcome.key, replayed=True)
+        return Committed(outcome.stored, outcome.account, outcome.key, replayed=outcome.replayed)
     row = rows[outcome.row]
     stored = StoredEvent(
         position=head + outcome.row + 1,
@@ -288,7 +307,7 @@ def _result(outcome: Outcome, rows: Sequence[Appended], head: int) -> Committed 
         event=row.event,
         balance_microcents=row.balance,
     )
-    return Committed(stored, outcome.account, outcome.key)
+    return Committed(stored, outcome.account, outcome.key, replayed=outcome.replayed)
 
 
 def _fail(group: Sequence[_Waiting], error: BaseException) -> None:

@@ -26,14 +26,18 @@ from ledger.errors import (
     AccountUnknown,
     BudgetExceeded,
     DrawExceedsHold,
+    HoldNotOverdue,
     HoldUnknown,
+    IdempotencyMismatch,
     InsufficientFunds,
     InvalidAmount,
     KeyInactive,
     KeyUnknown,
     RateLimited,
+    WrongStream,
 )
 from ledger.events import (
+    PRICE_BOOK,
     AccountOpened,
     BalanceAdjusted,
     CreditGranted,
@@ -64,12 +68,16 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
             return HoldVoided(**_end_fields(hold), reason=command.reason)
         case ExpireHold():
             hold = _open_hold(scope, command.stream_id, command.hold_id)
+            if command.overdue_at is not None and hold.expires_at >= command.overdue_at:
+                raise HoldNotOverdue(hold.hold_id, hold.expires_at)
             return HoldExpired(**_end_fields(hold), reason=command.reason)
         case ExtendHold():
             return _extend(scope, command, at)
         case DrawHold():
             return _draw(scope, command)
         case OpenAccount():
+            if command.stream_id == PRICE_BOOK:
+                raise WrongStream(command.stream_id)
             return AccountOpened(currency=command.currency)
         case GrantCredit():
             _account(scope, command.stream_id)
@@ -86,6 +94,8 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
             _active_key(scope, command.stream_id, command.key_id)
             return KeyDeleted(key_id=command.key_id)
         case RecordPriceEvent():
+            if command.stream_id != PRICE_BOOK:
+                raise WrongStream(command.stream_id)
             return command.event
         case _:
             assert_never(command)
@@ -139,8 +149,14 @@ def _draw(scope: Scope, command: DrawHold) -> HoldDrawn:
         hold_id=hold.hold_id,
         reference=command.reference,
         amount_microcents=amount,
+        operation=hold.operation,
+        model=hold.model,
+        placed_at=hold.placed_at,
+        price=hold.price,
         usage=command.usage,
         lines=command.lines,
+        key_id=hold.key_id,
+        request_id=hold.request_id,
     )
 
 
@@ -185,6 +201,8 @@ def _adjust(scope: Scope, command: AdjustBalance) -> BalanceAdjusted:
 
 def _create_key(scope: Scope, command: CreateKey) -> KeyCreated:
     _account(scope, command.stream_id)
+    if scope.key is not None:  # another account's: this account's own would have been found by its idempotency key
+        raise IdempotencyMismatch(command.key_id)
     if command.rate_limit_rpm is not None and command.rate_limit_rpm < 1:
         raise InvalidAmount(command.rate_limit_rpm, "a rate limit is at least 1 request per minute")
     if command.monthly_budget_microcents is not None:
@@ -242,6 +260,8 @@ def _check_funds(account: AccountState, amount: Microcents) -> None:
 
 
 def _account(scope: Scope, account_id: str) -> AccountState:
+    if account_id == PRICE_BOOK:
+        raise WrongStream(account_id)
     if scope.account is None:
         raise AccountUnknown(account_id)
     return scope.account
@@ -276,8 +296,9 @@ def _end_fields(hold: HoldState) -> dict[str, Any]:
 
 
 def _bookable(amount: Microcents) -> Microcents:
-    if not 0 <= amount <= MAX_AMOUNT:
-        raise InvalidAmount(amount, f"an amount is from 0 to {MAX_AMOUNT}")
+    # A float would pass the comparison, and asyncpg would cut it off silently.
+    if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:
+        raise InvalidAmount(amount, f"an amount is a whole number from 0 to {MAX_AMOUNT}")
     return amount
 
 

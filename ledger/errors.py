@@ -2,12 +2,15 @@
 
 LedgerError
 ├── Refused                     a command that the rules do not allow; nothing was written
-│   ├── InvalidAmount           not positive, or too large to book
+│   ├── InvalidAmount           not positive, too large to book, or no whole number
+│   ├── NotStorable             text with a NUL character, which Postgres cannot read back
+│   ├── WrongStream             money in the price book, or a price in an account
 │   ├── AccountUnknown · KeyUnknown · KeyInactive
 │   ├── InsufficientFunds       the available balance does not cover the hold
 │   ├── BudgetExceeded          the key's monthly budget does not cover the hold
 │   ├── RateLimited             the key's requests per minute are used up
 │   ├── HoldUnknown · HoldAlreadyEnded
+│   ├── HoldNotOverdue          the hold was extended after the sweep had seen that its time was out
 │   ├── DrawExceedsHold         a draw above what the hold has left
 │   └── IdempotencyMismatch     the key was used before, for another command
 ├── LedgerUnavailable           Postgres cannot be reached, or too much is waiting for it
@@ -34,6 +37,22 @@ class InvalidAmount(Refused):
         super().__init__(f"{amount} microcents: {rule}")
         self.amount = amount
         self.rule = rule
+
+
+class NotStorable(Refused):
+    """A text contains a NUL character: ``json`` would keep it, and every later query over the log would fail on it."""
+
+    def __init__(self, event_type: str) -> None:
+        super().__init__(f"{event_type}: a NUL character cannot be stored")
+        self.event_type = event_type
+
+
+class WrongStream(Refused):
+    """The price book is no account: it takes price events, and an account takes everything else."""
+
+    def __init__(self, stream_id: str) -> None:
+        super().__init__(f"this cannot happen to {stream_id}")
+        self.stream_id = stream_id
 
 
 class AccountUnknown(Refused):
@@ -136,6 +155,15 @@ class HoldAlreadyEnded(Refused):
         super().__init__(f"hold {hold_id} ended already: {ended_by}")
         self.hold_id = hold_id
         self.ended_by = ended_by
+
+
+class HoldNotOverdue(Refused):
+    """The hold lives longer than the sweep saw: its owner extended it in between."""
+
+    def __init__(self, hold_id: str, expires_at: datetime) -> None:
+        super().__init__(f"hold {hold_id} lives until {expires_at.isoformat()}")
+        self.hold_id = hold_id
+        self.expires_at = expires_at
 
 
 class DrawExceedsHold(Refused):

@@ -8,7 +8,9 @@ Amounts are microcents of the account's currency and never negative; which side 
 rules (``migrations``), never by a sign.
 """
 
+from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -71,6 +73,15 @@ class PriceRef(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # hex SHA-256 of the program's text
 
 
+class ChargeLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One named line of a charge, as on the receipt. ``quantity`` and ``unit_price`` are exact decimals as text."""
+
+    name: str
+    quantity: str
+    unit_price: str
+    amount_microcents: Microcents
+
+
 class HoldPlaced(EventBase, frozen=True, kw_only=True, tag="hold.placed"):
     hold_id: str
     amount_microcents: Microcents
@@ -99,17 +110,14 @@ class HoldDrawn(EventBase, frozen=True, kw_only=True, tag="hold.drawn"):
     hold_id: str
     reference: str  # the task; one draw per reference of a hold
     amount_microcents: Microcents
+    operation: str
+    model: str
+    placed_at: datetime
+    price: PriceRef
     usage: dict[str, Any]
-    lines: list["ChargeLine"] = []
-
-
-class ChargeLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One named line of a charge, as on the receipt. ``quantity`` and ``unit_price`` are exact decimals as text."""
-
-    name: str
-    quantity: str
-    unit_price: str
-    amount_microcents: Microcents
+    lines: list[ChargeLine] = []
+    key_id: str | None = None
+    request_id: str | None = None
 
 
 class HoldEnd(EventBase, frozen=True, kw_only=True):
@@ -212,3 +220,8 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime  # when it happened, UTC; never before the stream's event before it
     event: Event
     balance_microcents: Microcents | None = None  # posted balance after a money event
+
+
+#: Exact both ways: a Decimal in a usage is stored as a JSON number, and a JSON fraction is read as a Decimal.
+encode_event = msgspec.json.Encoder(decimal_format="number").encode
+decode_event: Callable[[str], Event] = msgspec.json.Decoder(Event, float_hook=Decimal).decode

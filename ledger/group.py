@@ -4,8 +4,11 @@ Pure, so that the group's behaviour is tested without a database: in goes what w
 each command and the rows to append. One refused command never touches the others.
 """
 
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -26,15 +29,19 @@ from ledger.commands import (
     request_hash,
 )
 from ledger.decide import decide
-from ledger.errors import HoldAlreadyEnded, HoldUnknown, IdempotencyMismatch, Refused
-from ledger.events import Event, HoldExpired, HoldSettled, HoldVoided, StoredEvent
+from ledger.errors import HoldAlreadyEnded, HoldUnknown, IdempotencyMismatch, NotStorable, Refused
+from ledger.events import Event, HoldExpired, HoldPlaced, HoldSettled, HoldVoided, StoredEvent, encode_event
 from ledger.evolve import evolve
 from ledger.money import Microcents
 from ledger.state import AccountState, Books, KeyState, Scope
 
 EndEvent = HoldSettled | HoldVoided | HoldExpired
 
-_encode_event = msgspec.json.Encoder().encode
+_encode_usage = msgspec.json.Encoder(decimal_format="number").encode
+_decode_usage = msgspec.json.Decoder(float_hook=Decimal).decode
+
+#: An escaped NUL: with an even number of backslashes before it, else it is the text of one.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -91,6 +98,7 @@ class Loaded(msgspec.Struct):
     books: Books
     pasts: dict[tuple[str, str], Past]  # by stream and idempotency key
     ends: dict[str, StoredEvent]  # how holds ended that are no longer open, by hold id
+    places: dict[str, StoredEvent] = {}  # how holds were placed that are placed again, as far as it is known
 
 
 class Outcome(msgspec.Struct):
@@ -101,6 +109,7 @@ class Outcome(msgspec.Struct):
     row: int | None = None
     account: AccountState | None = None
     key: KeyState | None = None
+    replayed: bool = False  # the event is an earlier command's
 
 
 def idempotency_key_of(command: Command) -> str | None:
@@ -137,9 +146,9 @@ class Group:
         self.changed_keys: set[str] = set()
         self.changed_holds: set[str] = set()
         self.ended_holds: set[str] = set()
-        self._pasts = loaded.pasts
-        self._ends = loaded.ends
-        self._ended_here: dict[str, EndEvent] = {}
+        self.loaded = loaded
+        self._rows_of_places: dict[str, int] = {}
+        self._rows_of_ends: dict[str, int] = {}
         self._rows_by_key: dict[tuple[str, str], int] = {}
         self._now = now
 
@@ -153,25 +162,31 @@ class Group:
         idempotency_key = idempotency_key_of(command)
         hashed = request_hash(command) if idempotency_key is not None else None
         try:
-            if idempotency_key is not None and hashed is not None:
+            if isinstance(command, PlaceHold):
+                repeat = self._placed_before(command, scope)
+            elif idempotency_key is not None and hashed is not None:
                 repeat = self._repeated(command.stream_id, idempotency_key, hashed, scope)
-                if repeat is not None:
-                    return repeat
+            else:
+                repeat = None
+            if repeat is not None:
+                return repeat
             at = self._now if scope.account is None else max(self._now, scope.account.at)
             try:
                 event = decide(scope, command, at=at, now=self._now)
             except HoldUnknown:
                 return self._ended_before(command, scope)
+            payload = _storable(event)
         except Refused as refusal:
             return Outcome(refusal=refusal)
         after = evolve(scope, event, stream_id=command.stream_id, at=at)
-        row = self._append(command.stream_id, event, at, scope, after, idempotency_key, hashed)
+        row = self._append(command.stream_id, event, payload, at, scope, after, idempotency_key, hashed)
         return Outcome(row=row, account=after.account, key=after.key)
 
     def _append(
         self,
         stream_id: str,
         event: Event,
+        payload: str,
         at: datetime,
         before: Scope,
         after: Scope,
@@ -187,9 +202,11 @@ class Group:
             != (account.credited, account.spent, account.held)
         )
         hold_id = getattr(event, "hold_id", None)
-        if isinstance(event, EndEvent):
-            self._ended_here[event.hold_id] = event
         row = len(self.rows)
+        if isinstance(event, EndEvent):
+            self._rows_of_ends[event.hold_id] = row
+        elif isinstance(event, HoldPlaced):
+            self._rows_of_places[event.hold_id] = row
         if idempotency_key is not None:
             self._rows_by_key[stream_id, idempotency_key] = row
         self.rows.append(
@@ -198,7 +215,7 @@ class Group:
                 account.seq,
                 at,
                 event,
-                _encode_event(event).decode(),
+                payload,
                 hold_id,
                 account.posted if moved or hold_id is not None else None,
                 account.held if moved or hold_id is not None else None,
@@ -224,34 +241,77 @@ class Group:
         if row is not None:
             if self.rows[row].request_hash != hashed:
                 raise IdempotencyMismatch(idempotency_key)
-            return Outcome(row=row, account=scope.account, key=scope.key)
-        past = self._pasts.get((stream_id, idempotency_key))
+            return Outcome(row=row, account=scope.account, key=scope.key, replayed=True)
+        past = self.loaded.pasts.get((stream_id, idempotency_key))
         if past is None:
             return None
         if past.request_hash != hashed.hex():
             raise IdempotencyMismatch(idempotency_key)
-        return Outcome(stored=past.stored, account=scope.account, key=scope.key)
+        return Outcome(stored=past.stored, account=scope.account, key=scope.key, replayed=True)
+
+    def _placed_before(self, command: PlaceHold, scope: Scope) -> Outcome | None:
+        """The outcome for a hold that is known to be placed: the same placing again is a replay, whatever the rules
+        say of it by now, for its own amount may be what the balance lacks. Any other is refused."""
+        row = self._rows_of_places.get(command.hold_id)
+        if row is not None:
+            here = self.rows[row]
+            if not _is_same_place(command, here.event, stream_id=here.stream_id, at=here.at):
+                raise IdempotencyMismatch(command.hold_id)
+            return Outcome(row=row, account=scope.account, key=scope.key, replayed=True)
+        stored = self.loaded.places.get(command.hold_id)
+        if stored is None:
+            return None
+        if not _is_same_place(command, stored.event, stream_id=stored.stream_id, at=stored.at):
+            raise IdempotencyMismatch(command.hold_id)
+        return Outcome(stored=stored, account=scope.account, key=scope.key, replayed=True)
 
     def _ended_before(self, command: Command, scope: Scope) -> Outcome:
         """The outcome for a hold that is not open: the same end again is a replay, any other is refused."""
         hold_id: str = command.hold_id  # type: ignore[union-attr]
-        if hold_id in self._ended_here:
-            raise HoldAlreadyEnded(hold_id, type(self._ended_here[hold_id]).__name__)
-        stored = self._ends.get(hold_id)
-        if stored is None or stored.stream_id != command.stream_id:
+        row = self._rows_of_ends.get(hold_id)
+        end = self.loaded.ends.get(hold_id) if row is None else self.rows[row]
+        if end is None or end.stream_id != command.stream_id:
             raise HoldUnknown(hold_id)
-        if not _is_same_end(command, stored.event):
-            raise HoldAlreadyEnded(hold_id, type(stored.event).__name__)
-        return Outcome(stored=stored, account=scope.account, key=scope.key)
+        if not _is_same_end(command, end.event):
+            raise HoldAlreadyEnded(hold_id, type(end.event).__name__)
+        stored = end if isinstance(end, StoredEvent) else None
+        return Outcome(stored=stored, row=row, account=scope.account, key=scope.key, replayed=True)
 
 
 def _is_same_end(command: Command, event: Event) -> bool:
     match command, event:
         case SettleHold(), HoldSettled():
-            return command.amount_microcents == event.amount_microcents and command.usage == event.usage
+            return command.amount_microcents == event.amount_microcents and (
+                _as_stored(command.usage) == _as_stored(event.usage)
+            )
         case VoidHold(), HoldVoided():
             return True
         case ExpireHold(), HoldExpired():
             return True
         case _:
             return False
+
+
+def _is_same_place(command: PlaceHold, event: Event, *, stream_id: str, at: datetime) -> bool:
+    assert isinstance(event, HoldPlaced)  # what else places a hold
+    return (
+        stream_id == command.stream_id
+        and event.expires_at == at + timedelta(seconds=command.lifetime_s)
+        and all(getattr(event, name) == getattr(command, name) for name in _SAID_BY_PLACE)
+    )
+
+
+_SAID_BY_PLACE = ("amount_microcents", "operation", "model", "price", "worker_id", "key_id", "request_id")
+
+
+def _as_stored(usage: dict[str, Any]) -> Any:
+    """A usage as it reads after storage: a tuple as a list, a number as its exact decimal."""
+    return _decode_usage(_encode_usage(usage))
+
+
+def _storable(event: Event) -> str:
+    """The event's payload. Raises NotStorable for a NUL character anywhere in it."""
+    payload = encode_event(event).decode()
+    if "\\u0000" in payload and _NUL.search(payload):
+        raise NotStorable(str(event.__struct_config__.tag))
+    return payload

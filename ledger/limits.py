@@ -24,13 +24,12 @@ def request_interval(limit_rpm: int) -> timedelta:
 def next_arrival(arrival: datetime | None, *, limit_rpm: int, now: datetime) -> datetime:
     """The theoretical arrival time after one more request now (GCRA, ITU-T I.371).
 
-    A key that rested may send a whole minute's allowance at once; it then grows back evenly. An arrival further
-    ahead than the whole allowance can only come from a clock that was stepped back, and counts as that.
+    A key that rested may send a whole minute's allowance at once; it then grows back evenly.
     """
     interval = request_interval(limit_rpm)
     if arrival is None or arrival < now:
         return now + interval
-    return min(arrival, now + limit_rpm * interval) + interval
+    return _believable(arrival, limit_rpm=limit_rpm, now=now) + interval
 
 
 def wait_for(arrival: datetime, *, limit_rpm: int, now: datetime) -> timedelta:
@@ -43,4 +42,18 @@ def requests_left(arrival: datetime | None, *, limit_rpm: int, now: datetime) ->
     if arrival is None or arrival <= now:
         return limit_rpm
     interval = request_interval(limit_rpm)
-    return max((limit_rpm * interval - (arrival - now)) // interval, 0)
+    ahead = _believable(arrival, limit_rpm=limit_rpm, now=now) - now
+    return max((limit_rpm * interval - ahead) // interval, 0)
+
+
+def _believable(arrival: datetime, *, limit_rpm: int, now: datetime) -> datetime:
+    """The arrival, unless only a clock that was stepped back explains it; then one that lets one request through.
+
+    An arrival is never further ahead than the whole allowance when it is stored. Clocks of hosts differ, so that a
+    little more is believed; from a minute more on the key would wait for as long as the clock was stepped back. A
+    refusal stores nothing, so the request that heals the key has to be let through.
+    """
+    allowance = limit_rpm * request_interval(limit_rpm)
+    if arrival > now + allowance + MINUTE:
+        return now + allowance - request_interval(limit_rpm)
+    return arrival

@@ -11,11 +11,13 @@ Microcents = NewType("Microcents", int)
 
 ZERO = Microcents(0)
 MICROCENTS_PER_CENT = 1_000_000
+_MICROCENT_IN_CENTS = Decimal("0.000001")
 MICROCENTS_PER_UNIT = 100 * MICROCENTS_PER_CENT  # of the currency's major unit: dollar, euro, yuan
 
 #: The largest amount one command may carry. A tenth of what the column holds, so that no sum of a balance and
 #: one amount can overflow it; a larger amount is a mistake of unit, not a payment.
 MAX_AMOUNT = Microcents(2**63 // 10)
+_MAX_CENTS = Decimal(MAX_AMOUNT) / MICROCENTS_PER_CENT
 
 
 def microcents_from_cents(cents: int | Decimal) -> Microcents:
@@ -25,13 +27,13 @@ def microcents_from_cents(cents: int | Decimal) -> Microcents:
     never rounded on its way in.
     """
     exact = Decimal(cents)
-    if not exact.is_finite() or abs(exact) * MICROCENTS_PER_CENT > MAX_AMOUNT:
+    # Compared before anything is computed: Decimal's own arithmetic rounds to 28 digits, and overflows.
+    if not exact.is_finite() or not -_MAX_CENTS <= exact <= _MAX_CENTS:
         raise ValueError(f"{cents} cents is not an amount that can be booked")
-    scaled = exact * MICROCENTS_PER_CENT
-    whole = int(scaled)
-    if whole != scaled:
+    rounded = exact.quantize(_MICROCENT_IN_CENTS)
+    if rounded != exact:
         raise ValueError(f"{cents} cents is finer than a microcent (six decimals of a cent)")
-    return Microcents(whole)
+    return Microcents(int(rounded * MICROCENTS_PER_CENT))
 
 
 def cents_text(amount: Microcents) -> str:

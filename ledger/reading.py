@@ -5,14 +5,14 @@ everything below it, so that "position > last" misses nothing, whatever else is 
 """
 
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TypeAlias
 
 import asyncpg
 import msgspec
 
-from ledger.events import Event, StoredEvent
+from ledger.events import StoredEvent, decode_event
 from ledger.money import ZERO, Microcents
 from ledger.sql import load_queries
 from ledger.state import AccountState, HoldState, KeyState
@@ -21,7 +21,6 @@ from ledger.state import AccountState, HoldState, KeyState
 BATCH = 5_000
 
 _queries = load_queries("ledger")
-_decode_event: Callable[[str], Event] = msgspec.json.Decoder(Event).decode
 
 Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Queryable: TypeAlias = Connection | asyncpg.Pool
@@ -50,7 +49,7 @@ def stored_event(record: asyncpg.Record) -> StoredEvent:
         stream_id=record["stream_id"],
         seq=record["seq"],
         at=record["at"],
-        event=_decode_event(record["payload"]),
+        event=decode_event(record["payload"]),
         balance_microcents=record["balance_microcents"],
     )
 

@@ -38,8 +38,8 @@ class Sweeper:
             ended = 0
             for worker_id in dead:
                 holds = await connection.fetch(_queries["holds_of_worker"], worker_id)
-                ended += await self._expire(holds, "worker_gone")
-            ended += await self._expire(await connection.fetch(_queries["overdue_holds"], now), "time_limit")
+                ended += await self._expire(holds, "worker_gone", None)
+            ended += await self._expire(await connection.fetch(_queries["overdue_holds"], now), "time_limit", now)
         return ended
 
     async def _free_leases(self, connection: asyncpg.pool.PoolConnectionProxy) -> set[int]:
@@ -51,13 +51,15 @@ class Sweeper:
                 free.add(worker_id)
         return free
 
-    async def _expire(self, holds: list[asyncpg.Record], reason: str) -> int:
+    async def _expire(self, holds: list[asyncpg.Record], reason: str, overdue_at: datetime | None) -> int:
         ended = 0
         for hold in holds:
-            command = ExpireHold(stream_id=hold["account_id"], hold_id=hold["hold_id"], reason=reason)
+            command = ExpireHold(
+                stream_id=hold["account_id"], hold_id=hold["hold_id"], reason=reason, overdue_at=overdue_at
+            )
             try:
                 await self._submit(command)
-            except Refused as refusal:  # its worker ended it while we looked
+            except Refused as refusal:  # its worker ended or extended it while we looked
                 _log.info("hold.not_swept", hold_id=hold["hold_id"], reason=str(refusal))
             else:
                 ended += 1

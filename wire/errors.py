@@ -69,3 +69,8 @@ def error_reply(error: ApiError) -> web.Response:
     return web.Response(
         body=_encode(error.body), status=error.status, headers=error.headers, content_type="application/json"
     )
+
+
+def error_event(error: ApiError) -> bytes:
+    """The error as an event of a stream that has begun; the OpenAI and Mistral SDKs raise it."""
+    return b"data: " + _encode(error.body) + b"\n\n"

@@ -1,0 +1,177 @@
+"""The gate: authenticate → bound → price the bound → HOLD → backend → read usage → price it → SETTLE → last byte.
+
+Nothing is forwarded before its hold is committed, and no answer is complete before its charge is.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+from aiohttp import web
+
+from accounts import Authenticator, Principal
+from inference_proxy.backends import Backend, BackendPool
+from inference_proxy.holds import SLACK_S, Orphans, RequestHold
+from inference_proxy.metrics import DURATION, IN_FLIGHT, REQUESTS, UNREADABLE_USAGE
+from inference_proxy.models import ModelCatalog
+from inference_proxy.operations import Operation, Prepared
+from inference_proxy.prices import PriceFeed
+from inference_proxy.refusals import rate_limit_headers, translate
+from inference_proxy.relay import relay
+from inference_proxy.upstream import BackendBroke, answer_of, whole_body
+from inference_proxy.usage import UsageUnreadable, usage_object
+from ledger import Committed, Ledger, Microcents, PlaceHold, cents_text, new_id
+from ledger.errors import BudgetExceeded, InsufficientFunds, KeyUnknown
+from ledger.events import HoldSettled
+from pricing import PricedProgram, Span, UsageError
+from wire import ApiError, read_body
+
+_log = structlog.get_logger(__name__)
+
+
+class Gate:
+    """Serves the metered operations of one process."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        authenticator: Authenticator,
+        models: ModelCatalog,
+        prices: PriceFeed,
+        backends: BackendPool,
+        worker_id: int,
+        clock: Callable[[], datetime],
+        forwarded_headers: frozenset[str] = frozenset(),
+    ) -> None:
+        self._ledger = ledger
+        self._authenticator = authenticator
+        self._models = models
+        self._prices = prices
+        self._backends = backends
+        self._worker_id = worker_id
+        self._clock = clock
+        self._forwarded_headers = forwarded_headers
+        self.orphans = Orphans()
+
+    async def serve(self, operation: Operation, request: web.Request) -> web.StreamResponse:
+        """Answer one metered request. Raises ApiError, or what ``translate`` turns into one."""
+        started = asyncio.get_running_loop().time()
+        outcome = "refused"
+        IN_FLIGHT.inc()
+        try:
+            principal = await self._authenticator.authenticate_metered(request)
+            body = await read_body(request, limit=operation.max_body)
+            prepared = operation.prepare(body, self._models)
+            hold = await self._hold(operation, prepared, principal, request["request_id"])
+            outcome = "failed"
+            try:
+                answer = await self._forward(operation, prepared, hold, request)
+            except (ApiError, BackendBroke) as error:
+                await hold.void("backend_failed")
+                raise _as_api_error(error) from error
+            finally:
+                if not hold.is_ended:
+                    self.orphans.adopt(hold, "cut_off")
+            outcome = "served"
+            return answer
+        finally:
+            IN_FLIGHT.dec()
+            REQUESTS.labels(operation.name, outcome).inc()
+            DURATION.labels(operation.name).observe(asyncio.get_running_loop().time() - started)
+
+    async def _hold(
+        self, operation: Operation, prepared: Prepared, principal: Principal, request_id: str
+    ) -> RequestHold:
+        """Set aside the most that the request can cost. Raises a refusal; then nothing was forwarded or written."""
+        if principal.account_id is None:
+            raise ApiError("forbidden", "inference is paid by an account; a service token has none")
+        now = self._clock()
+        priced = self._prices.book.resolve(
+            model=prepared.model, operation=operation.name, at=now, account_id=principal.account_id
+        )
+        if not self._backends.serves(prepared.model):
+            self._backends.choose(prepared.model)
+        command = PlaceHold(
+            stream_id=principal.account_id,
+            hold_id=new_id("hold"),
+            amount_microcents=priced.program.bound(prepared.box),
+            operation=operation.name,
+            model=prepared.model,
+            price=priced.ref,
+            worker_id=self._worker_id,
+            lifetime_s=operation.limit_s + SLACK_S,
+            key_id=principal.key_id,
+            request_id=request_id,
+        )
+        try:
+            placed = await self._ledger.submit(command)
+        except (InsufficientFunds, BudgetExceeded) as error:
+            refusal = translate(error, affordable=_affordable(prepared, priced, error))
+            assert refusal is not None  # both are in the table
+            raise refusal from error
+        except KeyUnknown as error:
+            raise ApiError("unauthorized", "the key is not valid") from error
+        return RequestHold(self._ledger, placed, command, priced)
+
+    async def _forward(
+        self, operation: Operation, prepared: Prepared, hold: RequestHold, request: web.Request
+    ) -> web.StreamResponse:
+        headers = {name: value for name in self._forwarded_headers if (value := request.headers.get(name))}
+        headers["x-request-id"] = request["request_id"]
+        async with answer_of(self._backends, operation, prepared, headers) as (backend, answer):
+            if prepared.stream and answer.content_type == "text/event-stream":
+                return await relay(
+                    operation, prepared, hold, backend, answer, request, self._headers(hold, hold.placed)
+                )
+            body = await whole_body(answer)
+        try:
+            committed = await hold.settle(
+                operation.read_usage(usage_object(body)), outcome="completed", backend=backend.name
+            )
+        except (UsageUnreadable, UsageError) as error:
+            raise _unreadable(backend, hold, error) from error
+        return web.Response(body=body, content_type="application/json", headers=self._headers(hold, committed))
+
+    def _headers(self, hold: RequestHold, committed: Committed) -> dict[str, str]:
+        headers = rate_limit_headers(hold.placed.key, self._clock())
+        headers["x-tollgate-hold-id"] = hold.id
+        event = committed.stored.event
+        if isinstance(event, HoldSettled):
+            headers["x-tollgate-cost-cents"] = cents_text(event.amount_microcents)
+            headers["x-tollgate-balance-cents"] = cents_text(committed.account.posted)
+        return headers
+
+
+def _as_api_error(error: ApiError | BackendBroke) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    return ApiError("backend_error", f"the backend broke off its answer; nothing was charged: {error}")
+
+
+def _unreadable(backend: Backend, hold: RequestHold, error: Exception) -> ApiError:
+    """An answer that cannot be priced is not served: it would be free."""
+    UNREADABLE_USAGE.labels(backend.name).inc()
+    _log.error("usage.unreadable", backend=backend.name, hold_id=hold.id, error=str(error))
+    return ApiError("backend_error", f"the backend does not say what the answer used; nothing was charged: {error}")
+
+
+def _affordable(prepared: Prepared, priced: PricedProgram, error: InsufficientFunds | BudgetExceeded) -> str:
+    """How many tokens the money that is left would pay for, in the words that clients look for."""
+    if prepared.max_output_tokens is None:
+        return ""
+    if isinstance(error, InsufficientFunds):
+        left = error.available
+    else:
+        left = Microcents(error.limit - error.spent - error.held)
+    low, high = 0, prepared.max_output_tokens  # low fits, or is 0; high does not fit
+    while low + 1 < high:
+        middle = (low + high) // 2
+        output = Span(0, middle * prepared.answers)
+        box: dict[str, object] = {**prepared.box, "output_tokens": output, "reasoning_tokens": output}
+        if priced.program.bound(box) <= left:  # type: ignore[arg-type]
+            low = middle
+        else:
+            high = middle
+    return f". You requested up to {prepared.max_output_tokens} tokens, but can only afford {low}."

@@ -1,0 +1,104 @@
+"""The hold of one request: placed before anything is forwarded, ended exactly once whatever happens."""
+
+import asyncio
+
+import structlog
+
+from inference_proxy.metrics import HOLDS, OVERRUNS, UNKNOWN_METERS
+from inference_proxy.operations import Usage
+from ledger import Committed, Ledger, LedgerUnavailable, PlaceHold, Refused, SettleHold, VoidHold
+from ledger.events import HoldSettled
+from pricing import PricedProgram, unknown_meters
+
+#: How long a request waits for its settlement when Postgres is away. Its hold stays where it is meanwhile.
+SETTLE_WITHIN_S = 30.0
+#: Beyond an operation's own limit a hold lives this much longer, so that it never ends under a request that runs.
+SLACK_S = 60
+
+_log = structlog.get_logger(__name__)
+
+
+class RequestHold:
+    """A placed hold and the program that it was priced with."""
+
+    def __init__(self, ledger: Ledger, placed: Committed, command: PlaceHold, priced: PricedProgram) -> None:
+        self.id = command.hold_id
+        self.placed = placed
+        self.is_ended = False
+        self._ledger = ledger
+        self._command = command
+        self._priced = priced
+        HOLDS.labels("placed").inc()
+
+    async def settle(self, usage: Usage, *, outcome: str, backend: str) -> Committed:
+        """Charge exactly what was used, and release the rest.
+
+        Raises pricing.UsageError, with nothing charged, for a usage that the program cannot price.
+        """
+        program = self._priced.program
+        price = program.price(usage)
+        for meter in unknown_meters(program, usage):
+            UNKNOWN_METERS.labels(meter).inc()
+        committed = await self._end(
+            SettleHold(
+                stream_id=self._command.stream_id,
+                hold_id=self.id,
+                amount_microcents=price.total_microcents,
+                usage=usage,
+                lines=list(price.lines),
+                outcome=outcome,
+                backend=backend,
+            )
+        )
+        HOLDS.labels("settled").inc()
+        event = committed.stored.event
+        if isinstance(event, HoldSettled) and event.overrun_microcents:
+            OVERRUNS.labels(self._command.model).inc()
+            _log.error("hold.overrun", hold_id=self.id, model=self._command.model, overrun=event.overrun_microcents)
+        return committed
+
+    async def void(self, reason: str) -> Committed:
+        """Release everything: nothing was served."""
+        committed = await self._end(VoidHold(stream_id=self._command.stream_id, hold_id=self.id, reason=reason))
+        HOLDS.labels("voided").inc()
+        return committed
+
+    async def _end(self, command: SettleHold | VoidHold) -> Committed:
+        """Submit until the outcome is known; submitting the same end again has no second effect."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + SETTLE_WITHIN_S
+        while True:
+            try:
+                committed = await self._ledger.submit(command)
+            except LedgerUnavailable:
+                if loop.time() > give_up_at:
+                    raise
+                await asyncio.sleep(0.1)
+            else:
+                self.is_ended = True
+                return committed
+
+
+class Orphans:
+    """Voids, in the background, the holds of requests that ended without ending their hold.
+
+    A request is cut off anywhere by a cancellation; what it can no longer do itself is done here, and awaited when
+    the process stops. What even this cannot finish is found by the sweep.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def adopt(self, hold: RequestHold, reason: str) -> None:
+        task = asyncio.create_task(self._void(hold, reason), name=f"void-{hold.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _void(self, hold: RequestHold, reason: str) -> None:
+        try:
+            await hold.void(reason)
+        except (Refused, LedgerUnavailable) as error:  # ended after all, or left to the sweep
+            _log.warning("hold.not_voided", hold_id=hold.id, error=str(error))

@@ -1,0 +1,129 @@
+"""The metered operations and the models, over HTTP."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from inference_proxy.backends import BackendPool
+from inference_proxy.gate import Gate
+from inference_proxy.models import Model, ModelCatalog
+from inference_proxy.operations import OPERATIONS, Operation
+from inference_proxy.prices import PriceFeed
+from pricing import ModelNotPriced
+from wire import Route, json_reply
+
+_METERED_ERRORS = (
+    "payment_required",
+    "forbidden",
+    "model_not_found",
+    "model_not_priced",
+    "payload_too_large",
+    "rate_limit_exceeded",
+    "backend_error",
+    "no_backend",
+    "ledger_unavailable",
+    "backend_timeout",
+)
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as the OpenAI and Mistral SDKs read it, with what it costs."""
+
+    id: str
+    object: str = "model"
+    type: str = "base"
+    created: int = 0  # Unix seconds; models here have no birthday
+    owned_by: str
+    status: str  # available, or no_backend
+    context_length: int
+    max_context_length: int
+    max_output_tokens: int
+    licence: str | None
+    pricing: dict[str, Any] | None  # prices in force, in the currency's major unit per million tokens
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    data: list[ModelCard]
+    object: str = "list"
+
+
+class ModelHandlers:
+    """The handlers of the model operations; what they need is passed in."""
+
+    def __init__(
+        self, models: ModelCatalog, prices: PriceFeed, backends: BackendPool, clock: Callable[[], datetime]
+    ) -> None:
+        self._models = models
+        self._prices = prices
+        self._backends = backends
+        self._clock = clock
+
+    async def list_models(self, request: web.Request) -> web.Response:
+        return json_reply(ModelList([self._card(model) for model in self._models]))
+
+    async def get_model(self, request: web.Request) -> web.Response:
+        return json_reply(self._card(self._models.find(request.match_info["model"])))
+
+    def _card(self, model: Model) -> ModelCard:
+        return ModelCard(
+            id=model.id,
+            owned_by=model.owned_by,
+            status="available" if self._backends.serves(model.id) else "no_backend",
+            context_length=model.context_length,
+            max_context_length=model.context_length,
+            max_output_tokens=model.output_limit,
+            licence=model.licence,
+            pricing=self._pricing(model),
+        )
+
+    def _pricing(self, model: Model) -> dict[str, Any] | None:
+        try:
+            priced = self._prices.book.resolve(model=model.id, operation="chat.completions", at=self._clock())
+        except ModelNotPriced:
+            return None
+        return {"program": f"{priced.ref.program}@{priced.ref.version}", "currency": priced.program.currency}
+
+
+def inference_routes(gate: Gate, handlers: ModelHandlers) -> list[Route]:
+    """The metered operations, one route for each row of their table, and the models."""
+    return [
+        *(_metered(gate, operation) for operation in OPERATIONS),
+        Route(
+            method="GET",
+            path="/v1/models",
+            handler=handlers.list_models,
+            summary="The models for sale",
+            tag="models",
+            auth="public",
+            answer=ModelList,
+        ),
+        Route(
+            method="GET",
+            path="/v1/models/{model}",
+            handler=handlers.get_model,
+            summary="One model",
+            tag="models",
+            auth="public",
+            answer=ModelCard,
+            errors=("model_not_found",),
+        ),
+    ]
+
+
+def _metered(gate: Gate, operation: Operation) -> Route:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        return await gate.serve(operation, request)
+
+    serve.__name__ = "create_" + operation.name.replace(".", "_")
+    return Route(
+        method="POST",
+        path=operation.path,
+        handler=serve,
+        summary=operation.summary,
+        tag="inference",
+        body=operation.request,
+        errors=_METERED_ERRORS,
+    )

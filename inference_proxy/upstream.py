@@ -1,0 +1,128 @@
+"""Sending a prepared request to a backend, and to the next one as long as nothing of an answer has arrived."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import structlog
+from aiohttp import ClientTimeout
+
+from inference_proxy.backends import Backend, BackendPool, no_backend
+from inference_proxy.operations import Operation, Prepared
+from wire import ApiError
+
+#: Backends tried for one request. More would only spread the trouble of a request that breaks backends.
+MAX_ATTEMPTS = 3
+#: A plain answer above this is not one that a backend of ours gives.
+MAX_ANSWER = 64 * 1024 * 1024
+CONNECT_TIMEOUT_S = 5.0
+
+_BAD_GATEWAY_STATUSES = frozenset({401, 403, 404, 405, 407})
+_log = structlog.get_logger(__name__)
+
+
+class BackendBroke(Exception):
+    """The backend failed in the middle of its answer."""
+
+
+@asynccontextmanager
+async def answer_of(
+    pool: BackendPool, operation: Operation, prepared: Prepared, headers: dict[str, str]
+) -> AsyncIterator[tuple[Backend, aiohttp.ClientResponse]]:
+    """The backend's answer, headers read and status 200. Leaving the context early aborts the generation.
+
+    Raises ApiError: no_backend, backend_error or backend_timeout when no backend answered, invalid_request with the
+    backend's own words when it refused the request itself.
+    """
+    tried: list[Backend] = []
+    while True:
+        backend = _next_backend(pool, prepared.model, tried)
+        tried.append(backend)
+        backend.in_flight += 1
+        try:
+            answer = await _attempt(pool.session, backend, operation, prepared, headers)
+            if answer is None:
+                continue
+            try:
+                yield backend, answer
+            finally:
+                # A connection is used again only when its answer was read to the end; any other is closed, which is
+                # how a backend hears that nobody waits.
+                answer.release() if answer.content.at_eof() else answer.close()
+            return
+        finally:
+            backend.in_flight -= 1
+
+
+def _next_backend(pool: BackendPool, model: str, tried: list[Backend]) -> Backend:
+    if len(tried) >= MAX_ATTEMPTS:
+        raise ApiError("backend_error", f"{len(tried)} backends failed before they answered")
+    try:
+        return pool.choose(model, tried=tried)
+    except ApiError as error:
+        if tried:
+            raise ApiError("backend_error", f"the backend failed before it answered: {tried[-1].name}") from error
+        raise no_backend(model) from error
+
+
+async def _attempt(
+    session: aiohttp.ClientSession, backend: Backend, operation: Operation, prepared: Prepared, headers: dict[str, str]
+) -> aiohttp.ClientResponse | None:
+    """The answer, or None when another backend may be tried."""
+    loop_time = session.loop.time
+    timeout = ClientTimeout(
+        total=operation.limit_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=backend.config.first_byte_timeout_s
+    )
+    try:
+        answer = await session.post(
+            backend.url + operation.path, data=prepared.body, headers={**backend.headers, **headers}, timeout=timeout
+        )
+    except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+        backend.failed(loop_time())
+        _log.warning("backend.unreachable", backend=backend.name, error=repr(error))
+        return None
+    except TimeoutError as error:
+        backend.failed(loop_time())
+        raise ApiError("backend_timeout", "the backend did not answer in time") from error
+    except (aiohttp.ClientError, OSError) as error:
+        backend.failed(loop_time())
+        _log.warning("backend.broke", backend=backend.name, error=repr(error))
+        return None
+    if answer.status == 200:
+        backend.succeeded()
+        return answer
+    text = await _error_text(answer)
+    if answer.status >= 500 or answer.status == 429:
+        backend.failed(loop_time())
+        _log.warning("backend.refused", backend=backend.name, status=answer.status, error=text)
+        return None
+    if answer.status in _BAD_GATEWAY_STATUSES:
+        _log.error("backend.misconfigured", backend=backend.name, status=answer.status, error=text)
+        raise ApiError("backend_error", "the backend does not serve this operation")
+    raise ApiError("invalid_request", text)
+
+
+async def _error_text(answer: aiohttp.ClientResponse) -> str:
+    """What a backend says of its refusal: the message of an OpenAI error body, or the beginning of any other."""
+    try:
+        body = await answer.json(content_type=None)
+        return str(body.get("message") or body["error"]["message"])[:2000]
+    except (aiohttp.ClientError, ValueError, KeyError, TypeError, AttributeError, TimeoutError, OSError):
+        return f"the backend answered {answer.status}"
+    finally:
+        answer.release()
+
+
+async def whole_body(answer: aiohttp.ClientResponse) -> bytes:
+    """A plain answer to its end. Raises BackendBroke when it breaks off or is above ``MAX_ANSWER``."""
+    chunks = []
+    size = 0
+    try:
+        async for chunk in answer.content.iter_any():
+            size += len(chunk)
+            if size > MAX_ANSWER:
+                raise BackendBroke("its answer is too large")
+            chunks.append(chunk)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise BackendBroke(repr(error)) from error
+    return b"".join(chunks)

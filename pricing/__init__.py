@@ -1,0 +1,43 @@
+"""Prices are programs: what a usage costs exactly, and what a usage not yet known can cost at most.
+
+A program is a small TOML text. ``reader`` parses it, with ``document`` (TOML values and their places) and ``grammar``
+(expressions), into one tree: ``definition`` and ``expressions``. ``plan`` lays the tree out in whole numbers;
+``exact`` and ``bound`` then compile it twice, by the two algebras of ``interpreter``: to the exact price of a usage,
+and to an upper bound over a box of usages, which is what a hold sets aside. ``receipt`` makes the invoice lines,
+``format`` writes the tree back as text, ``price_book`` folds the events that say which program is in effect.
+
+Nothing here reads a clock, a file or the network.
+"""
+
+from pricing.errors import (
+    ModelNotPriced,
+    PriceBookCorrupt,
+    PricingError,
+    ProgramError,
+    ProgramNotPublished,
+    UsageError,
+)
+from pricing.format import format_program
+from pricing.price_book import PriceBook, PricedProgram
+from pricing.program import Program, parse_program, unknown_meters
+from pricing.receipt import Price
+from pricing.usage import Span, Usage, UsageBox
+
+__all__ = [
+    "ModelNotPriced",
+    "Price",
+    "PriceBook",
+    "PriceBookCorrupt",
+    "PricedProgram",
+    "PricingError",
+    "Program",
+    "ProgramError",
+    "ProgramNotPublished",
+    "Span",
+    "Usage",
+    "UsageBox",
+    "UsageError",
+    "format_program",
+    "parse_program",
+    "unknown_meters",
+]

@@ -1,0 +1,161 @@
+"""The price of one usage and its receipt: the lines that add up to it.
+
+Pricing leaves a trace (the quantity of each charge, which price it got, which adjustments held). The lines are
+made from the trace when they are asked for, so that a quote or a backtest does not pay for text it never reads.
+
+A line's amount is how far it moves the rounded running total. The amounts therefore sum exactly to the rounded
+total, with one rounding for the request, and no line is ever below zero.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import msgspec
+
+from ledger.events import ChargeLine
+from ledger.money import MICROCENTS_PER_UNIT, Microcents
+from pricing.definition import Definition, Graduated
+from pricing.errors import PricingError
+from pricing.plan import AdjustmentPlan, ChargePlan, Plan
+from pricing.rounding import ROUNDERS, Exact, exact_text
+
+#: For each charge its steps, or None where its condition does not hold, and its pick: the number of its price, or
+#: for graduated tiers where it starts on the ladder. Then for each adjustment whether it holds.
+Trace: TypeAlias = tuple[Any, ...]
+
+
+class Price(msgspec.Struct, frozen=True, dict=True):
+    """What one usage costs."""
+
+    total_microcents: Microcents
+    _receipt: "Receipt"
+    _trace: Trace
+
+    @cached_property
+    def lines(self) -> tuple[ChargeLine, ...]:
+        """One line for each charge (and graduated tier) that has a quantity; they sum exactly to the total.
+
+        ``quantity`` × ``unit_price`` (of one unit of the meter, in the major unit of the currency, after factors)
+        is the line's amount before the rounding; a maximum cuts the last lines. A minimum is a line of its own.
+        """
+        lines = self._receipt.lines(self._trace)
+        if sum(line.amount_microcents for line in lines) != self.total_microcents:
+            raise PricingError("the lines of a price do not sum to its total: a bug in the compiler of programs")
+        return lines
+
+
+class _Draft(msgspec.Struct):
+    """A line before adjustments and rounding. ``amount`` is scaled like the total."""
+
+    name: str
+    quantity: str
+    each: "_UnitPrice | None"  # None = quantity is 1, and its price is the amount
+    amount: Exact
+
+
+class _UnitPrice(msgspec.Struct, frozen=True):
+    exact: Fraction  # in the major unit of the currency
+    text: str
+
+    def after(self, factor: Fraction | None) -> str:
+        return self.text if factor is None else exact_text(self.exact * factor)
+
+
+class Receipt:
+    """Makes the lines of one program's prices from their traces."""
+
+    def __init__(self, definition: Definition, plan: Plan) -> None:
+        self._plan = plan
+        self._unit_prices = [_unit_prices(planned) for planned in plan.charges]
+        self._quantum = definition.rounding.quantum_microcents
+        self._round = ROUNDERS[definition.rounding.mode]
+
+    def lines(self, trace: Trace) -> tuple[ChargeLine, ...]:
+        drafts = self._charged(trace)
+        factor: Fraction | None = None
+        for planned, holds in zip(self._plan.adjustments, trace[2 * len(self._plan.charges) :], strict=True):
+            _adjust(drafts, planned, holds)
+            if holds and planned.adjustment.kind == "factor":
+                factor = (factor or 1) * Fraction(planned.numerator, planned.denominator)
+        return tuple(self._rounded(drafts, factor))
+
+    def _charged(self, trace: Trace) -> list[_Draft]:
+        drafts: list[_Draft] = []
+        for number, (planned, unit_prices) in enumerate(zip(self._plan.charges, self._unit_prices, strict=True)):
+            steps, pick = trace[2 * number], trace[2 * number + 1]
+            if not steps:
+                continue
+            if isinstance(planned.charge.rate, Graduated):
+                drafts += _graduated(planned, unit_prices, pick, steps)
+            else:
+                quantity = _quantity(steps, planned.scale)
+                amount = steps * planned.weights[pick]
+                drafts.append(_Draft(planned.charge.name, quantity, unit_prices[pick], amount))
+        return drafts
+
+    def _rounded(self, drafts: list[_Draft], factor: Fraction | None) -> Iterator[ChargeLine]:
+        denominator = self._plan.denominator
+        running: Exact = 0
+        booked = 0
+        for draft in drafts:
+            running += draft.amount
+            reached = self._round(running, denominator * self._quantum) * self._quantum
+            if draft.each is None:
+                unit_price = exact_text(Fraction(draft.amount) / (denominator * MICROCENTS_PER_UNIT))
+            else:
+                unit_price = draft.each.after(factor)
+            yield ChargeLine(
+                name=draft.name,
+                quantity=draft.quantity,
+                unit_price=unit_price,
+                amount_microcents=Microcents(reached - booked),
+            )
+            booked = reached
+
+
+def _unit_prices(planned: ChargePlan) -> list[_UnitPrice]:
+    each = [microcents / MICROCENTS_PER_UNIT for microcents in planned.charge.microcents_each()]
+    return [_UnitPrice(exact, exact_text(exact)) for exact in each]
+
+
+def _quantity(steps: Exact, scale: int) -> str:
+    return str(steps) if scale == 1 and type(steps) is int else exact_text(Fraction(steps) / scale)
+
+
+def _graduated(planned: ChargePlan, unit_prices: list[_UnitPrice], start: Exact, steps: Exact) -> Iterator[_Draft]:
+    """A line for each tier that the steps after ``start`` reach."""
+    ladder = planned.laid_ladder
+    position, end = start, start + steps
+    for tier in range(ladder.tier(start), ladder.tier(end) + 1):
+        reached = min(end, ladder.limits[tier]) if tier < len(ladder.limits) else end
+        if reached > position:
+            name = f"{planned.charge.name}, {_tier_name(planned, tier)}"
+            part = reached - position
+            yield _Draft(name, _quantity(part, planned.scale), unit_prices[tier], part * ladder.weights[tier])
+        position = reached
+
+
+def _tier_name(planned: ChargePlan, tier: int) -> str:
+    assert isinstance(planned.charge.rate, Graduated)
+    tiers = planned.charge.rate.tiers
+    if (up_to := tiers[tier].up_to) is not None:
+        return f"up to {exact_text(Fraction(up_to))}"
+    below = tiers[tier - 1].up_to if tier else None
+    return f"above {exact_text(Fraction(below or 0))}"
+
+
+def _adjust(drafts: list[_Draft], planned: AdjustmentPlan, holds: bool) -> None:
+    if planned.adjustment.kind == "factor":
+        for draft in drafts:
+            draft.amount *= planned.numerator if holds else planned.denominator
+    elif holds and planned.adjustment.kind == "minimum":
+        lacking = planned.amount - sum(draft.amount for draft in drafts)
+        if lacking > 0:
+            drafts.append(_Draft(planned.adjustment.name, "1", None, lacking))
+    elif holds:
+        room: Exact = planned.amount
+        for draft in drafts:
+            draft.amount = min(draft.amount, room)
+            room -= draft.amount

@@ -1,0 +1,121 @@
+-- ensure_checkpoint --
+-- $1 projection, $2 shard
+INSERT INTO projection_checkpoints (projection, shard) VALUES ($1, $2) ON CONFLICT DO NOTHING
+
+-- lock_checkpoint --
+-- One runner at a time moves a projection on; another waits here and then sees what the first did.
+-- $1 projection, $2 shard
+SELECT position FROM projection_checkpoints WHERE projection = $1 AND shard = $2 FOR UPDATE
+
+-- move_checkpoint --
+-- $1 projection, $2 shard, $3 position
+UPDATE projection_checkpoints SET position = $3 WHERE projection = $1 AND shard = $2
+
+-- add_usage_logs --
+-- $1 shard, $2 after this position, $3 up to this one
+INSERT INTO usage_logs SELECT * FROM usage_lines($1, $2, $3)
+
+-- add_usage_daily --
+-- $1 shard, $2 after this position, $3 up to this one
+INSERT INTO usage_daily AS d SELECT * FROM usage_daily_sums($1, $2, $3)
+ON CONFLICT (shard, account_id, day, key_id, model, operation) DO UPDATE
+SET requests = d.requests + excluded.requests, input_tokens = d.input_tokens + excluded.input_tokens,
+    cached_input_tokens = d.cached_input_tokens + excluded.cached_input_tokens,
+    output_tokens = d.output_tokens + excluded.output_tokens,
+    cost_microcents = d.cost_microcents + excluded.cost_microcents
+
+-- lag --
+-- How far a projection is behind the log: events, and the age in seconds of the oldest event that is not in it.
+-- $1 projection, $2 now
+SELECT coalesce(sum(h.position - coalesce(c.position, 0)), 0)::bigint AS events,
+       coalesce(max(extract(epoch FROM $2 - e.at)), 0)::float8 AS seconds
+FROM log_heads h
+LEFT JOIN projection_checkpoints c ON c.shard = h.shard AND c.projection = $1
+LEFT JOIN events e ON e.shard = h.shard AND e.position = coalesce(c.position, 0) + 1
+
+-- usage_logs_page --
+-- Newest first. $1 shard, $2 account, $3 key or null, $4 model or null, $5 from or null, $6 to or null,
+-- $7 before this position or null, $8 limit, $9 offset
+SELECT position, hold_id, request_id, key_id, operation, model, status, outcome, backend, input_tokens,
+       cached_input_tokens, output_tokens, cost_microcents, started_at, ended_at
+FROM usage_logs
+WHERE shard = $1 AND account_id = $2
+  AND ($3::text IS NULL OR key_id = $3) AND ($4::text IS NULL OR model = $4)
+  AND ($5::timestamptz IS NULL OR ended_at >= $5) AND ($6::timestamptz IS NULL OR ended_at < $6)
+  AND ($7::bigint IS NULL OR position < $7)
+ORDER BY position DESC LIMIT $8 OFFSET $9
+
+-- usage_sums --
+-- Sums by model, by key and by day at once; whole days from the roll-up, the days cut by from and to from the lines.
+-- $1 shard, $2 account, $3 from, $4 to, $5 first whole day, $6 day after the last whole day
+SELECT model, key_id, day, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input_tokens,
+       sum(cached_input_tokens)::bigint AS cached_input_tokens, sum(output_tokens)::bigint AS output_tokens,
+       sum(cost_microcents)::bigint AS cost_microcents
+FROM (
+    SELECT model, key_id, day, requests, input_tokens, cached_input_tokens, output_tokens, cost_microcents
+    FROM usage_daily WHERE shard = $1 AND account_id = $2 AND day >= $5::date AND day < $6::date
+    UNION ALL
+    SELECT model, coalesce(key_id, ''), (ended_at AT TIME ZONE 'UTC')::date, 1, input_tokens, cached_input_tokens,
+           output_tokens, cost_microcents
+    FROM usage_logs
+    WHERE shard = $1 AND account_id = $2 AND status IN ('settled', 'drawn') AND ended_at >= $3 AND ended_at < $4
+      AND NOT ((ended_at AT TIME ZONE 'UTC')::date >= $5::date AND (ended_at AT TIME ZONE 'UTC')::date < $6::date)
+) parts
+GROUP BY GROUPING SETS ((), (model), (key_id), (day))
+
+-- usage_logs_differences --
+-- Lines that are stored and do not follow from the log, and the other way round.
+-- $1 shard, $2 checkpoint
+SELECT position, side FROM (
+    (SELECT position, 'stored' AS side FROM (
+        SELECT l.position, l::text FROM usage_logs l WHERE l.shard = $1
+        EXCEPT ALL SELECT l.position, l::text FROM usage_lines($1, 0, $2) l) s)
+    UNION ALL
+    (SELECT position, 'derived' AS side FROM (
+        SELECT l.position, l::text FROM usage_lines($1, 0, $2) l
+        EXCEPT ALL SELECT l.position, l::text FROM usage_logs l WHERE l.shard = $1) d)
+) differences ORDER BY position, side LIMIT 1000
+
+-- usage_daily_differences --
+-- $1 shard, $2 checkpoint
+SELECT account_id, day, model, side FROM (
+    (SELECT account_id, day, model, 'stored' AS side FROM (
+        SELECT * FROM usage_daily WHERE shard = $1 EXCEPT ALL SELECT * FROM usage_daily_sums($1, 0, $2)) s)
+    UNION ALL
+    (SELECT account_id, day, model, 'derived' AS side FROM (
+        SELECT * FROM usage_daily_sums($1, 0, $2) EXCEPT ALL SELECT * FROM usage_daily WHERE shard = $1) d)
+) differences ORDER BY account_id, day, model, side LIMIT 1000
+
+-- checkpoint --
+-- $1 projection, $2 shard
+SELECT position FROM projection_checkpoints WHERE projection = $1 AND shard = $2
+
+-- unbalanced_positions --
+-- Events whose postings do not balance. $1 shard
+SELECT position FROM postings WHERE shard = $1 GROUP BY position
+HAVING sum(amount_microcents * CASE side WHEN 'debit' THEN 1 ELSE -1 END) <> 0 ORDER BY position LIMIT 1000
+
+-- posted_by_account --
+-- What the postings make of each account. $1 shard
+SELECT account_id,
+       coalesce(sum(signed) FILTER (WHERE ledger_account = 'customer_available'), 0)::bigint AS available,
+       coalesce(sum(signed) FILTER (WHERE ledger_account = 'customer_held'), 0)::bigint AS held,
+       coalesce(sum(signed) FILTER (WHERE ledger_account = 'revenue'), 0)::bigint AS spent
+FROM (SELECT *, amount_microcents * CASE side WHEN 'credit' THEN 1 ELSE -1 END AS signed FROM postings) p
+WHERE shard = $1 GROUP BY account_id
+
+-- stored_accounts --
+-- $1 shard
+SELECT account_id, currency, seq, at, credited, spent, held FROM account_states WHERE shard = $1
+
+-- stored_keys --
+-- $1 shard
+SELECT key_id, account_id, is_active, rate_limit_rpm, monthly_budget, month, month_spent, month_held, next_arrival,
+       created_at, last_used_at
+FROM key_states WHERE shard = $1
+
+-- stored_holds --
+-- $1 shard
+SELECT hold_id, account_id, key_id, held, drawn, operation, model, program, program_version, program_digest,
+       worker_id, request_id, budget_month, placed_at, expires_at
+FROM open_holds WHERE shard = $1

@@ -1,0 +1,199 @@
+"""What hypothesis may come up with: commands over few ids and awkward amounts, events of every type, moments."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from ledger import (
+    PRICE_BOOK,
+    AdjustBalance,
+    ChargeLine,
+    CreateKey,
+    DeleteKey,
+    DrawHold,
+    ExpireHold,
+    ExtendHold,
+    GrantCredit,
+    OpenAccount,
+    PlaceHold,
+    PriceRef,
+    RecordPriceEvent,
+    SettleHold,
+    VoidHold,
+)
+from ledger import events as e
+from ledger.money import MAX_AMOUNT
+
+PRICE = PriceRef(program="list", version=1, digest="ab" * 32)
+
+#: The last second of a year: a step of one second changes the month, the year and the key's budget.
+NEW_YEARS_EVE = datetime(2027, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+ACCOUNTS = ("acct_a", "acct_b")
+KEYS = ("key_1", "key_2", "key_3")
+HOLDS = ("hold_1", "hold_2", "hold_3", "hold_4", "hold_5")
+
+account_ids = st.sampled_from(ACCOUNTS)
+#: Often the one account that the others' ids belong to as well, so that sequences get somewhere.
+likely_account_ids = st.sampled_from((ACCOUNTS[0], ACCOUNTS[0], ACCOUNTS[0], ACCOUNTS[1]))
+key_ids = st.sampled_from(KEYS)
+hold_ids = st.sampled_from(HOLDS)
+small_amounts = st.integers(min_value=0, max_value=120)
+odd_amounts = st.sampled_from((-1, 0, 1, MAX_AMOUNT, MAX_AMOUNT + 1, -MAX_AMOUNT))
+amounts = st.one_of(small_amounts, small_amounts, small_amounts, odd_amounts)
+usages = st.sampled_from(({}, {"tokens": 3}, {"tokens": 4, "seconds": Decimal("1.50")}, {"": "ü\n"}))
+seconds = st.integers(min_value=0, max_value=90)
+#: Requests per minute whose interval is a whole number of microseconds, so that a model can be exact.
+limits_rpm = st.sampled_from((0, 1, 2, 3, 6, 60))
+
+#: How far the clock moves between two groups. It also stands still, and is stepped back.
+clock_steps = st.sampled_from(
+    [timedelta(seconds=s) for s in (0, 0, 0, 1, 1, 7, 20, 59, 60, -1, -30, -3600)]
+    + [timedelta(microseconds=1), timedelta(days=1), timedelta(days=31)]
+)
+
+
+def place_hold(**fields: Any) -> PlaceHold:
+    """A hold of the given fields; all others are filled in."""
+    defaults: dict[str, Any] = {
+        "operation": "chat.completions",
+        "model": "m",
+        "price": PRICE,
+        "worker_id": 7,
+        "lifetime_s": 60,
+    }
+    return PlaceHold(**{**defaults, **fields})
+
+
+opens = st.builds(OpenAccount, stream_id=account_ids, currency=st.sampled_from(("USD", "USD", "EUR")))
+grants = st.builds(
+    GrantCredit,
+    stream_id=likely_account_ids,
+    amount_microcents=amounts,
+    reason=st.just("trial"),
+    granted_by=st.just("user_1"),
+    idempotency_key=st.sampled_from("abcdef"),
+)
+adjustments = st.builds(
+    AdjustBalance,
+    stream_id=likely_account_ids,
+    amount_microcents=st.one_of(small_amounts, small_amounts.map(lambda amount: -amount), odd_amounts),
+    reason=st.just("goodwill"),
+    adjusted_by=st.just("user_1"),
+    idempotency_key=st.sampled_from("abcd"),
+)
+key_creations = st.builds(
+    CreateKey,
+    stream_id=likely_account_ids,
+    key_id=key_ids,
+    rate_limit_rpm=st.none() | limits_rpm,
+    monthly_budget_microcents=st.none() | amounts,
+)
+key_deletions = st.builds(DeleteKey, stream_id=likely_account_ids, key_id=key_ids)
+placings = st.builds(
+    place_hold,
+    stream_id=likely_account_ids,
+    hold_id=hold_ids,
+    amount_microcents=amounts,
+    key_id=st.none() | key_ids,
+    lifetime_s=seconds,
+)
+extensions = st.builds(
+    ExtendHold, stream_id=likely_account_ids, hold_id=hold_ids, total_microcents=amounts, lifetime_s=seconds
+)
+draws = st.builds(
+    DrawHold,
+    stream_id=likely_account_ids,
+    hold_id=hold_ids,
+    reference=st.sampled_from(("task_1", "task_2")),
+    amount_microcents=amounts,
+    usage=usages,
+)
+settlements = st.builds(
+    SettleHold, stream_id=likely_account_ids, hold_id=hold_ids, amount_microcents=amounts, usage=usages
+)
+voids = st.builds(VoidHold, stream_id=likely_account_ids, hold_id=hold_ids, reason=st.just("backend_failed"))
+expiries = st.builds(
+    ExpireHold,
+    stream_id=likely_account_ids,
+    hold_id=hold_ids,
+    reason=st.just("time_limit"),
+    overdue_at=st.sampled_from((None, NEW_YEARS_EVE, NEW_YEARS_EVE + timedelta(days=2))),
+)
+hold_commands = st.one_of(extensions, draws, draws, settlements, voids, expiries)
+account_commands = st.one_of(
+    opens, grants, adjustments, key_creations, key_deletions, placings, placings, placings, hold_commands
+)
+
+texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
+moments = st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2999, 12, 31), timezones=st.just(UTC))
+booked = st.integers(min_value=0, max_value=MAX_AMOUNT)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(min_value=-(2**70), max_value=2**70) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+recorded_usages = st.dictionaries(
+    texts, json_values | st.decimals(allow_nan=False, allow_infinity=False, places=6), max_size=4
+)
+prices = st.builds(PriceRef, program=texts, version=st.integers(min_value=1, max_value=2**31 - 1), digest=texts)
+lines = st.lists(
+    st.builds(ChargeLine, name=texts, quantity=texts, unit_price=texts, amount_microcents=booked), max_size=3
+)
+_fields: dict[str, st.SearchStrategy[Any]] = {
+    "amount_microcents": booked,
+    "held_microcents": booked,
+    "released_microcents": booked,
+    "overrun_microcents": booked,
+    "debt_microcents": booked,
+    "credited_microcents": booked,
+    "debited_microcents": booked,
+    "monthly_budget_microcents": st.none() | booked,
+    "rate_limit_rpm": st.none() | st.integers(min_value=1, max_value=10_000),
+    "version": st.integers(min_value=1, max_value=10_000),
+    "worker_id": st.integers(min_value=0, max_value=2**31 - 1),
+    "price": prices,
+    "usage": recorded_usages,
+    "lines": lines,
+    "placed_at": moments,
+    "expires_at": moments,
+    "effective_from": moments,
+    "effective_until": st.none() | moments,
+    "next_arrival": st.none() | moments,
+}
+_optional_texts = ("key_id", "request_id", "backend", "operation", "plan", "account_id")
+
+
+def events_of(kind: Any) -> st.SearchStrategy[Any]:
+    """Any event of one type, with every field filled."""
+    return st.builds(kind, **{name: _fields.get(name, texts) for name in kind.__struct_fields__})
+
+
+events = st.one_of([events_of(kind) for kind in e.Event.__args__])
+
+price_events = st.builds(
+    e.ProgramPublished,
+    program=st.just("list"),
+    version=st.integers(min_value=1, max_value=3),
+    text=st.just("…"),
+    digest=st.just("cd" * 32),
+    published_by=st.just("user_1"),
+)
+price_commands = st.builds(
+    lambda event: RecordPriceEvent(stream_id=PRICE_BOOK, event=event, idempotency_key=f"list@{event.version}"),
+    price_events,
+)
+commands = st.one_of(account_commands, account_commands, account_commands, price_commands)
+
+
+def prefixed(command: Any, prefix: str) -> Any:
+    """The same command about ids that no other example uses."""
+    ids = {
+        name: prefix + value
+        for name in ("stream_id", "key_id", "hold_id")
+        if (value := getattr(command, name, None)) is not None
+    }
+    return replace(command, **ids)

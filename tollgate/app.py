@@ -1,0 +1,226 @@
+"""One gate process: what it is built from, and the order in which it starts and stops."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import aiohttp
+import asyncpg
+import msgspec
+import prometheus_client
+import structlog
+from aiohttp import web
+from argon2 import PasswordHasher
+from prometheus_client import multiprocess
+
+from accounts import Authenticator, Keys, Operators, Passwords, Tokens, Users, account_routes
+from inference_proxy import BackendPool, Gate, ModelCatalog, ModelHandlers, PriceFeed, inference_routes, translate
+from ledger import Lease, Ledger, new_id, new_worker_id
+from projections import usage_routes
+from tollgate.database import connect, create_pool
+from tollgate.settings import Settings
+from wire import ApiError, Route, error_reply, json_reply, mount, openapi_document
+from wire.routes import Handler
+
+_log = structlog.get_logger(__name__)
+
+#: A backend connection is kept this long for the next request.
+KEEPALIVE_S = 60.0
+
+
+def utc_now() -> datetime:
+    """The clock of production. Everything below gets its clock passed in."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> AsyncIterator[web.Application]:
+    """The application of one gate process, running. On leaving, what is in flight is settled or voided first."""
+    async with AsyncExitStack() as stack:
+        pool = await create_pool(database_url)
+        stack.push_async_callback(pool.close)
+        ledger = await Ledger.open(pool, lambda: connect(database_url), utc_now)
+        stack.push_async_callback(ledger.close)
+        lease = Lease(lambda: connect(database_url), new_worker_id())
+        await lease.start()
+        stack.push_async_callback(lease.close)
+        session = await stack.enter_async_context(_backend_session())
+        backends = BackendPool(settings.backends, session)
+        prices = PriceFeed(ledger)
+        await prices.refresh()
+        for task in (
+            asyncio.create_task(backends.watch(), name="backends"),
+            asyncio.create_task(prices.follow(), name="prices"),
+        ):
+            stack.push_async_callback(_cancel, task)
+        tokens = Tokens(secret)
+        authenticator = Authenticator(ledger, tokens, clock=utc_now, monotonic=asyncio.get_running_loop().time)
+        models = ModelCatalog(settings.models)
+        gate = Gate(
+            ledger=ledger,
+            authenticator=authenticator,
+            models=models,
+            prices=prices,
+            backends=backends,
+            worker_id=lease.worker_id,
+            clock=utc_now,
+            forwarded_headers=frozenset(settings.proxy.forward_headers),
+        )
+        stack.push_async_callback(gate.orphans.drain)
+        routes = [
+            *inference_routes(gate, ModelHandlers(models, prices, backends, utc_now)),
+            *account_routes(
+                ledger,
+                users=Users(
+                    ledger, tokens, Passwords(PasswordHasher()), currency=settings.accounts.currency, clock=utc_now
+                ),
+                keys=Keys(ledger, tokens, authenticator, clock=utc_now),
+                operators=Operators(ledger, clock=utc_now),
+                authenticator=authenticator,
+                clock=utc_now,
+                monotonic=asyncio.get_running_loop().time,
+            ),
+            *usage_routes(ledger, authenticator, utc_now),
+        ]
+        yield build_app(routes, pool, backends)
+
+
+def build_app(routes: list[Route], pool: asyncpg.Pool, backends: BackendPool) -> web.Application:
+    """The routes with what every answer shares: request id, native errors, health and the OpenAPI description."""
+    app = web.Application(middlewares=[answer_errors])
+    app.on_response_prepare.append(_add_request_id)
+    service = _ServiceHandlers(pool, backends)
+    routes = [*routes, *service.routes()]
+    service.openapi = msgspec.json.encode(openapi_document([*routes], title="Tollgate", version=version("tollgate")))
+    mount(app, routes)
+    return app
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give every request an id, and every failure the native error body. Never leaks a traceback."""
+    request["request_id"] = new_id("req")
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return error_reply(_of_http(error))
+    except ConnectionResetError:
+        raise
+    except Exception as error:
+        known = translate(error)
+        if known is None:
+            _log.exception("request.failed", request_id=request["request_id"], path=request.path)
+            known = ApiError("internal_error", f"an error of ours; please quote {request['request_id']}")
+        return error_reply(known)
+
+
+def _of_http(error: web.HTTPException) -> ApiError:
+    match error.status:
+        case 404:
+            return ApiError("not_found", "there is no such operation")
+        case 405:
+            return ApiError("method_not_allowed", "the operation has another method", headers=dict(error.headers))
+        case 413:
+            return ApiError("payload_too_large", "the body is too large")
+        case _:
+            return ApiError("invalid_request", error.reason)
+
+
+async def _add_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["x-request-id"] = request["request_id"]
+
+
+class Health(msgspec.Struct, frozen=True):
+    status: str
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    status: str  # ready, or not_ready
+    postgres: bool
+    backends: dict[str, bool]
+
+
+class _ServiceHandlers:
+    """What operators and their tools ask of a process."""
+
+    openapi = b""
+
+    def __init__(self, pool: asyncpg.Pool, backends: BackendPool) -> None:
+        self._pool = pool
+        self._backends = backends
+
+    async def get_health(self, request: web.Request) -> web.Response:
+        return json_reply(Health("ok"))
+
+    async def get_readiness(self, request: web.Request) -> web.Response:
+        try:
+            postgres = bool(await self._pool.fetchval("SELECT true", timeout=2))
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            postgres = False
+        backends = {backend.name: backend.is_healthy for backend in self._backends.backends}
+        is_ready = postgres and any(backends.values())
+        return json_reply(
+            Readiness("ready" if is_ready else "not_ready", postgres, backends), status=200 if is_ready else 503
+        )
+
+    async def get_metrics(self, request: web.Request) -> web.Response:
+        registry = prometheus_client.CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        body = prometheus_client.generate_latest(registry)
+        return web.Response(body=body, headers={"content-type": prometheus_client.CONTENT_TYPE_LATEST})
+
+    async def get_openapi(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.openapi, content_type="application/json")
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                method="GET",
+                path="/health",
+                handler=self.get_health,
+                summary="The process lives",
+                tag="service",
+                auth="public",
+                answer=Health,
+            ),
+            Route(
+                method="GET",
+                path="/ready",
+                handler=self.get_readiness,
+                tag="service",
+                auth="public",
+                summary="Postgres and a backend answer; 503 otherwise",
+                answer=Readiness,
+            ),
+            Route(
+                method="GET",
+                path="/metrics",
+                handler=self.get_metrics,
+                summary="Prometheus metrics",
+                tag="service",
+                auth="public",
+                content_type="text/plain",
+            ),
+            Route(
+                method="GET",
+                path="/openapi.json",
+                handler=self.get_openapi,
+                summary="This description",
+                tag="service",
+                auth="public",
+            ),
+        ]
+
+
+@asynccontextmanager
+async def _backend_session() -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield session
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

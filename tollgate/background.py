@@ -1,0 +1,64 @@
+"""The background process: projections, the sweep and their metrics. Any number may run; each effect happens once."""
+
+import asyncio
+from datetime import datetime
+
+import asyncpg
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from prometheus_client import Counter, Gauge
+
+from ledger import Ledger, LedgerError, Sweeper
+from projections import ProjectionRunner
+from tollgate.app import utc_now
+from tollgate.database import connect, create_pool
+
+#: A hold outlives its dead worker by two to three of these.
+SWEEP_EVERY_S = 2
+MEASURE_EVERY_S = 2
+
+LAG_EVENTS = Gauge("tollgate_projection_lag_events", "Events not in the usage rows yet.", multiprocess_mode="livemax")
+LAG_SECONDS = Gauge("tollgate_projection_lag_seconds", "Age of the oldest of them.", multiprocess_mode="livemax")
+SWEPT = Counter("tollgate_swept_holds_total", "Holds ended because nobody was left to end them.")
+
+_log = structlog.get_logger(__name__)
+_PASSING = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, LedgerError, TimeoutError)
+
+
+async def run_background(database_url: str, stop: asyncio.Event) -> None:
+    """Work until told to stop."""
+    pool = await create_pool(database_url)
+    ledger = await Ledger.open(pool, lambda: connect(database_url), utc_now)
+    runner = ProjectionRunner(pool)
+    sweeper = Sweeper(pool, ledger.submit)
+    scheduler = AsyncIOScheduler(timezone="UTC")
+    scheduler.add_job(_sweep, "interval", [sweeper], seconds=SWEEP_EVERY_S, next_run_time=utc_now())
+    scheduler.add_job(_measure, "interval", [runner], seconds=MEASURE_EVERY_S)
+    scheduler.start()
+    projecting = asyncio.create_task(runner.run(), name="projections")
+    try:
+        await stop.wait()
+    finally:
+        scheduler.shutdown(wait=False)
+        projecting.cancel()
+        await asyncio.gather(projecting, return_exceptions=True)
+        await ledger.close()
+        await pool.close()
+
+
+async def _sweep(sweeper: Sweeper) -> None:
+    now: datetime = utc_now()
+    try:
+        SWEPT.inc(await sweeper.sweep(now))
+    except _PASSING as error:
+        _log.warning("sweep.interrupted", error=repr(error))
+
+
+async def _measure(runner: ProjectionRunner) -> None:
+    try:
+        lag = await runner.lag(utc_now())
+    except _PASSING as error:
+        _log.warning("lag.not_measured", error=repr(error))
+    else:
+        LAG_EVENTS.set(lag.events)
+        LAG_SECONDS.set(lag.seconds)
