@@ -6,6 +6,7 @@ priced and settled, and only then does the last byte leave. Start reading at ``g
 
 from inference_proxy.backends import BackendConfig, BackendPool
 from inference_proxy.gate import Gate
+from inference_proxy.metrics import flush_regularly
 from inference_proxy.models import Model, ModelCatalog
 from inference_proxy.operations import OPERATIONS, Operation
 from inference_proxy.prices import PriceFeed
@@ -22,6 +23,7 @@ __all__ = [
     "ModelHandlers",
     "Operation",
     "PriceFeed",
+    "flush_regularly",
     "inference_routes",
     "translate",
 ]

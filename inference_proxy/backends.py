@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 import structlog
 
-from inference_proxy.metrics import BACKEND_FAILURES
+from inference_proxy.metrics import BACKEND_FAILURES, TALLY
 from wire import ApiError
 
 #: How often each backend's health is asked for, and how long it may take to answer.
@@ -61,7 +61,7 @@ class Backend:
 
     def failed(self, now: float) -> None:
         """Count a failed attempt; after several in a row nothing is sent here for a while, then one at a time."""
-        BACKEND_FAILURES.labels(self.name).inc()
+        TALLY.count(BACKEND_FAILURES, self.name)
         self._failures += 1
         if self._failures >= FAILURES_TO_OPEN:
             self._open_until = now + OPEN_FOR_S

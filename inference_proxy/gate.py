@@ -13,7 +13,7 @@ from aiohttp import web
 from accounts import Authenticator, Principal
 from inference_proxy.backends import Backend, BackendPool
 from inference_proxy.holds import SLACK_S, Orphans, RequestHold
-from inference_proxy.metrics import DURATION, IN_FLIGHT, REQUESTS, UNREADABLE_USAGE
+from inference_proxy.metrics import REQUESTS, TALLY, UNREADABLE_USAGE
 from inference_proxy.models import ModelCatalog
 from inference_proxy.operations import Operation, Prepared
 from inference_proxy.prices import PriceFeed
@@ -59,7 +59,7 @@ class Gate:
         """Answer one metered request. Raises ApiError, or what ``translate`` turns into one."""
         started = asyncio.get_running_loop().time()
         outcome = "refused"
-        IN_FLIGHT.inc()
+        TALLY.in_flight += 1
         try:
             principal = await self._authenticator.authenticate_metered(request)
             body = await read_body(request, limit=operation.max_body)
@@ -77,9 +77,9 @@ class Gate:
             outcome = "served"
             return answer
         finally:
-            IN_FLIGHT.dec()
-            REQUESTS.labels(operation.name, outcome).inc()
-            DURATION.labels(operation.name).observe(asyncio.get_running_loop().time() - started)
+            TALLY.in_flight -= 1
+            TALLY.count(REQUESTS, operation.name, outcome)
+            TALLY.took(operation.name, asyncio.get_running_loop().time() - started)
 
     async def _hold(
         self, operation: Operation, prepared: Prepared, principal: Principal, request_id: str
@@ -152,7 +152,7 @@ def _as_api_error(error: ApiError | BackendBroke) -> ApiError:
 
 def _unreadable(backend: Backend, hold: RequestHold, error: Exception) -> ApiError:
     """An answer that cannot be priced is not served: it would be free."""
-    UNREADABLE_USAGE.labels(backend.name).inc()
+    TALLY.count(UNREADABLE_USAGE, backend.name)
     _log.error("usage.unreadable", backend=backend.name, hold_id=hold.id, error=str(error))
     return ApiError("backend_error", f"the backend does not say what the answer used; nothing was charged: {error}")
 

@@ -4,7 +4,7 @@ import asyncio
 
 import structlog
 
-from inference_proxy.metrics import HOLDS, OVERRUNS, UNKNOWN_METERS
+from inference_proxy.metrics import HOLDS, OVERRUNS, TALLY, UNKNOWN_METERS
 from inference_proxy.operations import Usage
 from ledger import Committed, Ledger, LedgerUnavailable, PlaceHold, Refused, SettleHold, VoidHold
 from ledger.events import HoldSettled
@@ -28,7 +28,7 @@ class RequestHold:
         self._ledger = ledger
         self._command = command
         self._priced = priced
-        HOLDS.labels("placed").inc()
+        TALLY.count(HOLDS, "placed")
 
     async def settle(self, usage: Usage, *, outcome: str, backend: str) -> Committed:
         """Charge exactly what was used, and release the rest.
@@ -38,7 +38,7 @@ class RequestHold:
         program = self._priced.program
         price = program.price(usage)
         for meter in unknown_meters(program, usage):
-            UNKNOWN_METERS.labels(meter).inc()
+            TALLY.count(UNKNOWN_METERS, meter)
         committed = await self._end(
             SettleHold(
                 stream_id=self._command.stream_id,
@@ -50,17 +50,17 @@ class RequestHold:
                 backend=backend,
             )
         )
-        HOLDS.labels("settled").inc()
+        TALLY.count(HOLDS, "settled")
         event = committed.stored.event
         if isinstance(event, HoldSettled) and event.overrun_microcents:
-            OVERRUNS.labels(self._command.model).inc()
+            TALLY.count(OVERRUNS, self._command.model)
             _log.error("hold.overrun", hold_id=self.id, model=self._command.model, overrun=event.overrun_microcents)
         return committed
 
     async def void(self, reason: str) -> Committed:
         """Release everything: nothing was served."""
         committed = await self._end(VoidHold(stream_id=self._command.stream_id, hold_id=self.id, reason=reason))
-        HOLDS.labels("voided").inc()
+        TALLY.count(HOLDS, "voided")
         return committed
 
     async def _end(self, command: SettleHold | VoidHold) -> Committed:

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from inference_proxy.backends import Backend
 from inference_proxy.holds import RequestHold
-from inference_proxy.metrics import UNREADABLE_USAGE
+from inference_proxy.metrics import TALLY, UNREADABLE_USAGE
 from inference_proxy.operations import Operation, Prepared
 from inference_proxy.sse import EventStream, EventTooLarge
 from inference_proxy.usage import UsageUnreadable
@@ -76,7 +76,7 @@ async def _end_hold(
         return await hold.settle(operation.read_usage(events.usage), outcome=outcome, backend=backend.name)
     except (UsageUnreadable, UsageError) as error:
         # It has been served and cannot be priced. Nothing is charged on a guess; somebody must look at the backend.
-        UNREADABLE_USAGE.labels(backend.name).inc()
+        TALLY.count(UNREADABLE_USAGE, backend.name)
         _log.error("usage.unreadable", backend=backend.name, hold_id=hold.id, error=str(error))
         return await hold.void("usage_unreadable")
 

@@ -56,6 +56,8 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
         case HoldDrawn():
             amount = event.amount_microcents
             hold = _open(hold, event.hold_id)
+            if amount > hold.held:
+                raise LedgerCorrupt(f"hold {hold.hold_id}: held below zero by a draw of {amount}")
             smaller = replace(hold, held=hold.held - amount, drawn=hold.drawn + amount)
             return Scope(
                 _moved(account, at, held=-amount, spent=amount),

@@ -4,7 +4,7 @@ A microcent is 10⁻⁶ of a cent (10⁻⁸ of a dollar or yuan): fine enough th
 still a whole number of them, coarse enough that a 64-bit column holds 92 thousand million dollars.
 """
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import NewType
 
 Microcents = NewType("Microcents", int)
@@ -18,6 +18,7 @@ MICROCENTS_PER_UNIT = 100 * MICROCENTS_PER_CENT  # of the currency's major unit:
 #: one amount can overflow it; a larger amount is a mistake of unit, not a payment.
 MAX_AMOUNT = Microcents(2**63 // 10)
 _MAX_CENTS = Decimal(MAX_AMOUNT) / MICROCENTS_PER_CENT
+_DIGITS = Context(prec=28)  # enough for every amount up to the largest, whatever context the caller set
 
 
 def microcents_from_cents(cents: int | Decimal) -> Microcents:
@@ -27,13 +28,13 @@ def microcents_from_cents(cents: int | Decimal) -> Microcents:
     never rounded on its way in.
     """
     exact = Decimal(cents)
-    # Compared before anything is computed: Decimal's own arithmetic rounds to 28 digits, and overflows.
-    if not exact.is_finite() or not -_MAX_CENTS <= exact <= _MAX_CENTS:
+    # Compared before anything is computed: Decimal's own arithmetic rounds to the context's digits, and overflows.
+    if not exact.is_finite() or exact.copy_abs() > _MAX_CENTS:
         raise ValueError(f"{cents} cents is not an amount that can be booked")
-    rounded = exact.quantize(_MICROCENT_IN_CENTS)
+    rounded = exact.quantize(_MICROCENT_IN_CENTS, context=_DIGITS)
     if rounded != exact:
         raise ValueError(f"{cents} cents is finer than a microcent (six decimals of a cent)")
-    return Microcents(int(rounded * MICROCENTS_PER_CENT))
+    return Microcents(int(rounded.scaleb(6, context=_DIGITS)))
 
 
 def cents_text(amount: Microcents) -> str:

@@ -55,11 +55,11 @@ SELECT hold_id, account_id, key_id, held, drawn, operation, model, program, prog
 FROM open_holds WHERE shard = $1 AND account_id = $2 ORDER BY placed_at, hold_id
 
 -- balance_as_of --
--- The balance after the last money event up to a moment: one index look-up, however old the account is.
+-- The balance after the last money event up to a moment: a few dozen index look-ups, however old the account is.
 -- $1 shard, $2 account id, $3 moment
 SELECT balance_microcents, held_microcents FROM events
-WHERE shard = $1 AND stream_id = $2 AND at <= $3 AND balance_microcents IS NOT NULL
-ORDER BY at DESC, seq DESC LIMIT 1
+WHERE shard = $1 AND stream_id = $2 AND seq <= stream_seq_as_of($1, $2, $3) AND balance_microcents IS NOT NULL
+ORDER BY seq DESC LIMIT 1
 
 -- hold_workers --
 -- The workers that own open holds.

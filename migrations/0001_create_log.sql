@@ -51,8 +51,27 @@ END)) WHERE hold_id IS NOT NULL;
 CREATE UNIQUE INDEX events_idempotency_key ON events (shard, stream_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 
--- "Balance as of" any moment is one look-up.
-CREATE INDEX events_stream_at ON events (shard, stream_id, at, seq);
+-- The last event of a stream up to and including a moment; 0 when there is none. Within a stream time never goes back,
+-- so halving the stretch finds it in a few dozen look-ups of the index on seq, however old the stream is. An index on
+-- the time would find it in one, and cost every append a fifth more.
+CREATE FUNCTION stream_seq_as_of(p_shard smallint, p_stream_id text, p_at timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_low bigint := 0; -- is not after the moment
+    v_high bigint; -- is after it
+    v_middle bigint;
+BEGIN
+    SELECT coalesce(max(seq), 0) + 1 INTO v_high FROM events WHERE shard = p_shard AND stream_id = p_stream_id;
+    WHILE v_low + 1 < v_high LOOP
+        v_middle := (v_low + v_high) / 2;
+        IF (SELECT at <= p_at FROM events WHERE shard = p_shard AND stream_id = p_stream_id AND seq = v_middle) THEN
+            v_low := v_middle;
+        ELSE
+            v_high := v_middle;
+        END IF;
+    END LOOP;
+    RETURN v_low;
+END $$;
 
 CREATE FUNCTION refuse_change_of_events() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

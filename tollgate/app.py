@@ -16,7 +16,16 @@ from argon2 import PasswordHasher
 from prometheus_client import multiprocess
 
 from accounts import Authenticator, Keys, Operators, Passwords, Tokens, Users, account_routes
-from inference_proxy import BackendPool, Gate, ModelCatalog, ModelHandlers, PriceFeed, inference_routes, translate
+from inference_proxy import (
+    BackendPool,
+    Gate,
+    ModelCatalog,
+    ModelHandlers,
+    PriceFeed,
+    flush_regularly,
+    inference_routes,
+    translate,
+)
 from ledger import Lease, Ledger, new_id, new_worker_id
 from projections import usage_routes
 from tollgate.database import connect, create_pool
@@ -53,6 +62,7 @@ async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> A
         for task in (
             asyncio.create_task(backends.watch(), name="backends"),
             asyncio.create_task(prices.follow(), name="prices"),
+            asyncio.create_task(flush_regularly(ledger), name="metrics"),
         ):
             stack.push_async_callback(_cancel, task)
         tokens = Tokens(secret)

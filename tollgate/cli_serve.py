@@ -21,17 +21,23 @@ def add_commands(commands: Any) -> None:
     """Add this module's commands to the parser."""
     serve = commands.add_parser("serve", help="serve the gate: worker processes on one port, and a background process")
     serve.add_argument("--workers", type=int, help="gate processes (default: server.workers)")
-    serve.add_argument("--port", type=int, help="port (default: server.port)")
+    _add_address(serve)
     serve.set_defaults(run=_serve)
     worker = commands.add_parser("worker", help="be one background process: projections and the sweep")
     worker.set_defaults(run=_worker)
     gate = commands.add_parser("gate-worker", help="be one gate process; `serve` starts these")
-    gate.add_argument("--port", type=int, help="port (default: server.port)")
+    _add_address(gate)
     gate.set_defaults(run=_gate_worker)
     demo = commands.add_parser("demo", help="everything at once: Postgres, a simulated backend, a customer with a key")
     demo.add_argument("--port", type=int, default=DEMO_PORT)
     demo.add_argument("--workers", type=int, default=1, help="gate processes")
+    demo.add_argument("--token-latency-ms", type=float, default=5.0, help="of the simulated backend")
     demo.set_defaults(run=_demo)
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", help="address to listen on (default: server.host)")
+    parser.add_argument("--port", type=int, help="port (default: server.port)")
 
 
 async def _serve(options: argparse.Namespace) -> None:
@@ -66,13 +72,13 @@ def _worker(options: argparse.Namespace) -> None:
 
 async def _demo(options: argparse.Namespace) -> None:
     configure_logging()
-    await run_demo(port=options.port, workers=options.workers)
+    await run_demo(port=options.port, workers=options.workers, token_latency_ms=options.token_latency_ms)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
     """The settings of the file, with what the command line says instead."""
     settings = load_settings(options.config)
-    named = {name: getattr(options, name, None) for name in ("workers", "port")}
+    named = {name: getattr(options, name, None) for name in ("workers", "host", "port")}
     changes = {name: value for name, value in named.items() if value is not None}
     return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **changes))
 

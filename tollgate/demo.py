@@ -50,7 +50,7 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
 
 
-async def run_demo(*, port: int, workers: int) -> None:
+async def run_demo(*, port: int, workers: int, token_latency_ms: float) -> None:
     """Run until Ctrl-C or SIGTERM, then leave nothing behind. Raises SettingsError when something is in the way."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -61,7 +61,7 @@ async def run_demo(*, port: int, workers: int) -> None:
         stack.callback(_remove, directory)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        backend_url = await stack.enter_async_context(_simulated_backend(directory))
+        backend_url = await stack.enter_async_context(_simulated_backend(directory, token_latency_ms))
         file = _write_settings(directory, port=port, workers=workers, backend_url=backend_url)
         settings = load_settings(file, {})
         secret = secrets.token_urlsafe(32)
@@ -100,10 +100,19 @@ async def _own_database(settings: Settings) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _simulated_backend(directory: Path) -> AsyncIterator[str]:
+async def _simulated_backend(directory: Path, token_latency_ms: float) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "simulated_backend", "--port", "0", "--models", ",".join(MODELS), "--token-latency-ms", "5"),
+        *(
+            "-m",
+            "simulated_backend",
+            "--port",
+            "0",
+            "--models",
+            ",".join(MODELS),
+            "--token-latency-ms",
+            str(token_latency_ms),
+        ),
         *("--context-length", str(CONTEXT_LENGTH), "--journal", str(directory / "backend.jsonl"), "--die-with-parent"),
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,

@@ -86,7 +86,7 @@ class Supervisor:
         """Start the processes. Raises SettingsError when the port is taken."""
         require_free_port(self._settings.server.host, self._settings.server.port)
         server = self._settings.server
-        commands = [["gate-worker", "--port", str(server.port)]] * server.workers + [["worker"]]
+        commands = [["gate-worker", "--host", server.host, "--port", str(server.port)]] * server.workers + [["worker"]]
         self._tasks = [asyncio.create_task(self._keep(command), name=command[0]) for command in commands]
 
     async def stop(self) -> None:

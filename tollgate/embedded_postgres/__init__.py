@@ -25,7 +25,7 @@ from tollgate.embedded_postgres.errors import (
     PostgresStartFailed,
     PostgresStopFailed,
 )
-from tollgate.embedded_postgres.server import EmbeddedPostgres
+from tollgate.embedded_postgres.server import EmbeddedPostgres, delete_cluster
 
 __all__ = [
     "EmbeddedPostgres",
@@ -33,4 +33,5 @@ __all__ = [
     "PostgresInUse",
     "PostgresStartFailed",
     "PostgresStopFailed",
+    "delete_cluster",
 ]

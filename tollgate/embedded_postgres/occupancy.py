@@ -13,6 +13,8 @@ from tollgate.embedded_postgres.site import Site, open_beside
 
 #: A server whose owner was killed is on its way out; Postgres itself kills what has not left after 5 s.
 DYING_SERVER_TIMEOUT_S: Final = 15.0
+#: After a start that we gave up and killed, the last of its processes may be a moment behind the first.
+KILLED_SERVER_TIMEOUT_S: Final = 0.5
 
 _HAS_PROC: Final = Path("/proc/self/stat").exists()
 
@@ -20,14 +22,15 @@ _HAS_PROC: Final = Path("/proc/self/stat").exists()
 async def take_lock(site: Site) -> int:
     """A descriptor that holds the data directory, for the server to inherit.
 
-    Waits for a server whose owner is gone; raises ``PostgresInUse`` at once for one whose owner lives.
+    Waits for a server whose owner is gone; raises ``PostgresInUse`` for one whose owner lives.
     """
     descriptor = open_beside(site, "lock")
-    deadline = time.monotonic() + DYING_SERVER_TIMEOUT_S
+    began = time.monotonic()
     while not _is_locked_by(descriptor):
         owner = os.pread(descriptor, 20, 0)
         owner_pid = int(owner) if owner.isdigit() else None
-        if time.monotonic() > deadline or (owner_pid and _is_alive(owner_pid)):
+        patience_s = KILLED_SERVER_TIMEOUT_S if owner_pid and _is_alive(owner_pid) else DYING_SERVER_TIMEOUT_S
+        if time.monotonic() - began > patience_s:
             os.close(descriptor)
             raise PostgresInUse(site.data_dir, pid=_pid_on_file(site.data_dir), owner_pid=owner_pid)
         await asyncio.sleep(POLL_INTERVAL_S)

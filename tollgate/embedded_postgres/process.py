@@ -43,9 +43,7 @@ def can_run(account: Account, *argv: str) -> bool:
     return done.returncode == 0
 
 
-def spawn(
-    account: Account, argv: Sequence[str], *, log: int, keep_open: tuple[int, ...] = ()
-) -> subprocess.Popen[bytes]:
+def spawn(account: Account, argv: Sequence[str], *, log: int, keep_open: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start a program as this user, its words going to the descriptor ``log``. The terminal's Ctrl-C does not reach it.
 
     ``keep_open`` are descriptors that it inherits.

@@ -82,7 +82,7 @@ class EmbeddedPostgres:
         try:
             password = password_of(site)
             if not site.has_cluster():
-                await _create_cluster(site, durable=durable)
+                await _create_cluster(site, lock, durable=durable)
             drop_stale_pid_file(site.data_dir)
             return await cls._launch(site, port, password, chosen, lock)
         finally:
@@ -95,7 +95,7 @@ class EmbeddedPostgres:
             argv = [str(site.bin_dir / "postgres"), "-D", str(site.data_dir)]
             for name, value in {**settings, "port": str(chosen_port)}.items():
                 argv += ["-c", f"{name}={value}"]
-            process = _spawn_logged(site, argv, keep_open=(lock,))
+            process = _spawn_logged(site, argv, lock)
             server = cls(site, process, port=chosen_port, password=password)
             try:
                 await server._until_ready()
@@ -190,7 +190,23 @@ class EmbeddedPostgres:
     async def discard(self) -> None:
         """Stop, and delete the cluster with everything beside it, and the link to it where there is one."""
         await self.stop()
-        await asyncio.to_thread(delete_site, self._site)
+        await delete_cluster(self._site.link or self.data_dir)
+
+
+async def delete_cluster(data_dir: Path) -> None:
+    """Delete a cluster that no server uses, wherever it really is, with all that ``start`` put there for it.
+
+    Nothing there is fine. Raises ``PostgresInUse`` for one that a server uses.
+    """
+    if not await asyncio.to_thread(data_dir.exists):
+        await asyncio.to_thread(data_dir.unlink, missing_ok=True)  # a link to what is gone already
+        return
+    site = await asyncio.to_thread(prepare_site, data_dir)
+    lock = await take_lock(site)
+    try:
+        await asyncio.to_thread(delete_site, site)
+    finally:
+        os.close(lock)
 
 
 def _require_main_thread() -> None:
@@ -199,15 +215,16 @@ def _require_main_thread() -> None:
         raise EmbeddedPostgresError("EmbeddedPostgres.start must be called on the main thread")
 
 
-def _spawn_logged(site: Site, argv: list[str], *, keep_open: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+def _spawn_logged(site: Site, argv: list[str], lock: int) -> subprocess.Popen[bytes]:
+    """Start a program that writes to the log and holds the lock for as long as it or a child of it lives."""
     log = open_beside(site, "log", os.O_TRUNC)
     try:
-        return spawn(site.account, argv, log=log, keep_open=keep_open)
+        return spawn(site.account, argv, log=log, keep_open=(lock,))
     finally:
         os.close(log)
 
 
-async def _create_cluster(site: Site, *, durable: bool) -> None:
+async def _create_cluster(site: Site, lock: int, *, durable: bool) -> None:
     """initdb into a draft that is renamed when complete, so that a killed initdb leaves no half cluster."""
     draft = site.beside("initdb")
     if draft.exists():
@@ -218,7 +235,7 @@ async def _create_cluster(site: Site, *, durable: bool) -> None:
     argv = [str(site.bin_dir / "initdb"), "-D", str(draft), "--encoding=UTF8", "--locale=C", "--no-instructions"]
     argv += [f"--username={SUPERUSER}", f"--pwfile={site.beside('password')}", "--auth=scram-sha-256"]
     argv += [] if durable else ["--no-sync"]
-    process = _spawn_logged(site, argv)
+    process = _spawn_logged(site, argv, lock)
     if not await has_ended(process, INITDB_TIMEOUT_S) or process.returncode:
         await kill_family(process)
         raise PostgresStartFailed(f"initdb failed with status {process.returncode}", site.beside("log"))

@@ -108,7 +108,9 @@ def password_of(site: Site) -> str:
 
 
 def delete_site(site: Site) -> None:
-    """Delete the cluster, the files beside it and the link to it. The server must be gone."""
+    """Delete the cluster, the files beside it and the link to it; to be called under the lock."""
+    if not site.has_cluster():
+        raise EmbeddedPostgresError(f"{site.data_dir} is not a Postgres cluster, and is not deleted")
     shutil.rmtree(site.data_dir)
     for kind in ("password", "log", "lock"):
         site.beside(kind).unlink(missing_ok=True)
