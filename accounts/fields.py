@@ -20,8 +20,5 @@ Reason = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x20\x7f][^\x00-
 #: The upper end bounds the work of hashing, the lower one is NIST SP 800-63B.
 NewPassword = Annotated[str, Meta(min_length=8, max_length=1024, pattern=r"^[^\x00]*$")]
 
-#: Of a login: no rule may tell a stranger more than "wrong".
-Password = Annotated[str, Meta(max_length=1024, pattern=r"^[^\x00]*$")]
-
-#: Of something that may or may not exist.
-Id = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00]*$")]
+#: Of what may or may not exist: no rule tells a stranger more than "there is none".
+Claim = Annotated[str, Meta(max_length=1024, pattern=r"^[^\x00]*$")]

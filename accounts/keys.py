@@ -9,7 +9,7 @@ import structlog
 
 from accounts.authentication import Authenticator
 from accounts.errors import KeyNotFound
-from accounts.tables import Tables
+from accounts.tables import Tables, answered
 from accounts.tokens import Tokens
 from ledger import CreateKey, DeleteKey, KeyState, Ledger, Microcents, new_id
 
@@ -84,7 +84,7 @@ class Keys:
     async def of_account(self, account_id: str) -> list[NamedKey]:
         """The account's keys, deleted ones too, oldest first."""
         labels = {record["key_id"]: record for record in await self._tables.rows("key_labels", account_id)}
-        states = await self._ledger.keys(account_id)
+        states = await answered(self._ledger.keys(account_id))
         return [_named(state, labels) for state in states]
 
     async def delete(self, account_id: str, key_id: str) -> None:
@@ -93,7 +93,7 @@ class Keys:
         Raises KeyNotFound when it is not an active key of this account. Who deletes it at the same time as somebody
         else succeeds as well: there is one event.
         """
-        states = await self._ledger.keys(account_id)
+        states = await answered(self._ledger.keys(account_id))
         if not any(state.key_id == key_id and state.is_active for state in states):
             raise KeyNotFound(key_id)
         await self._ledger.submit(DeleteKey(stream_id=account_id, key_id=key_id))

@@ -11,12 +11,13 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from accounts.authentication import Authenticator
-from accounts.fields import Id, Reason
+from accounts.fields import Claim, Reason
 from accounts.key_routes import KeyAnswer, key_answer
 from accounts.keys import Keys
 from accounts.operators import Operators, account_of
 from accounts.principals import Principal, require_role
 from accounts.refusals import as_api_errors
+from accounts.tables import answered
 from ledger import AccountState, Committed, HoldState, Ledger, Microcents
 from wire import ApiError, Cents, Route, cents_of, json_reply, microcents_of, read_json, read_query
 
@@ -28,13 +29,13 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 9000
 
 
 class GrantBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    account_id: Id
+    account_id: Claim
     amount_cents: Cents  # above zero
     reason: Reason
 
 
 class AdjustmentBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    account_id: Id
+    account_id: Claim
     amount_cents: Cents  # above zero adds to the balance, below zero takes from it
     reason: Reason
 
@@ -195,6 +196,7 @@ class OperatorRoutes:
 
     async def _now(self, account: AccountState) -> AccountAnswer:
         now = self._clock()
+        open_holds = await answered(self._ledger.open_holds(account.account_id))
         return AccountAnswer(
             account_id=account.account_id,
             currency=account.currency,
@@ -205,12 +207,12 @@ class OperatorRoutes:
             credited_cents=cents_of(account.credited),
             spent_cents=cents_of(account.spent),
             debt_cents=cents_of(account.debt),
-            open_holds=[_hold(hold) for hold in await self._ledger.open_holds(account.account_id)],
+            open_holds=[_hold(hold) for hold in open_holds],
             keys=[key_answer(key, now) for key in await self._keys.of_account(account.account_id)],
         )
 
     async def _then(self, account: AccountState, at: datetime) -> AccountAnswer:
-        balance = await self._ledger.balance_as_of(account.account_id, at)
+        balance = await answered(self._ledger.balance_as_of(account.account_id, at))
         return AccountAnswer(
             account_id=account.account_id,
             currency=account.currency,

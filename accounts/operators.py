@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from accounts.errors import AccountNotFound, IdempotencyKeyReused
-from accounts.tables import Tables
+from accounts.tables import Tables, answered
 from ledger import AccountState, AdjustBalance, Committed, GrantCredit, Ledger, Microcents, OpenAccount, new_id
 
 #: Anything else is no account, whatever stream of the log may have that name: the price book is one, without money.
@@ -30,8 +30,8 @@ async def open_account(ledger: Ledger, *, currency: str) -> AccountState:
 
 
 async def account_of(ledger: Ledger, account_id: str) -> AccountState:
-    """The account's state now. Raises AccountNotFound."""
-    state = await ledger.account(account_id) if _ACCOUNT_ID.fullmatch(account_id) else None
+    """The account's state now. Raises AccountNotFound, LedgerUnavailable."""
+    state = await answered(ledger.account(account_id)) if _ACCOUNT_ID.fullmatch(account_id) else None
     if state is None:
         raise AccountNotFound(account_id)
     return state

@@ -11,10 +11,10 @@ from ledger import LedgerUnavailable, load_queries
 #: These queries touch one row by its key. One that takes longer waits for a server that is away.
 QUERY_TIMEOUT_S = 5.0
 
-#: What asyncpg raises when the server is away. Its InterfaceError is left out but for the closed connection: the rest
-#: of that class are values that do not fit their column, which is the caller's bug and not an outage.
+#: What is raised when the server is away, or our connections to it are closed.
 _AWAY = (
     OSError,  # includes TimeoutError
+    asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -33,26 +33,23 @@ class Tables:
         self._pool = pool
 
     async def rows(self, query: str, *parameters: Any) -> list[asyncpg.Record]:
-        return await _answer(self._pool.fetch(_queries[query], *parameters))
+        return await answered(self._pool.fetch(_queries[query], *parameters))
 
     async def row(self, query: str, *parameters: Any) -> asyncpg.Record | None:
-        return await _answer(self._pool.fetchrow(_queries[query], *parameters))
+        return await answered(self._pool.fetchrow(_queries[query], *parameters))
 
     async def value(self, query: str, *parameters: Any) -> Any:
         """The first column of the first row; None when there is no row."""
-        return await _answer(self._pool.fetchval(_queries[query], *parameters))
+        return await answered(self._pool.fetchval(_queries[query], *parameters))
 
     async def run(self, query: str, *parameters: Any) -> None:
-        await _answer(self._pool.execute(_queries[query], *parameters))
+        await answered(self._pool.execute(_queries[query], *parameters))
 
 
-async def _answer(asked: Awaitable[Result]) -> Result:
+async def answered(asked: Awaitable[Result]) -> Result:
+    """What Postgres was asked for; reads of the ledger's states go through here too. Raises LedgerUnavailable."""
     try:
         async with asyncio.timeout(QUERY_TIMEOUT_S):
             return await asked
     except _AWAY as error:
-        raise LedgerUnavailable("Postgres does not answer") from error
-    except asyncpg.InterfaceError as error:
-        if isinstance(error, ValueError):
-            raise
         raise LedgerUnavailable("Postgres does not answer") from error

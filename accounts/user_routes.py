@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from accounts.authentication import Authenticator, has_secret
-from accounts.fields import Email, Name, NewPassword, Password
+from accounts.fields import Claim, Email, Name, NewPassword
 from accounts.operators import account_of
 from accounts.principals import Principal, Role, require_account
 from accounts.refusals import as_api_errors, too_many
@@ -33,9 +33,8 @@ class NewUser(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Credentials(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    # Any text of a sane length: an address that cannot exist gets the same answer as one that does not.
-    email: Password
-    password: Password
+    email: Claim
+    password: Claim
 
 
 class EmailQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from ledger import LedgerUnavailable, Microcents, units_text
+from ledger.committer import TRANSIENT
 from ledger.errors import (
     AccountUnknown,
     BudgetExceeded,
@@ -10,10 +11,10 @@ from ledger.errors import (
     HoldUnknown,
     IdempotencyMismatch,
     InsufficientFunds,
-    InvalidAmount,
     KeyInactive,
     KeyUnknown,
     RateLimited,
+    Refused,
 )
 from ledger.limits import requests_left
 from ledger.state import KeyState
@@ -48,8 +49,6 @@ def translate(error: Exception, *, affordable: str = "") -> ApiError | None:
             return ApiError("not_found", str(error))
         case IdempotencyMismatch():
             return ApiError("idempotency_mismatch", "the Idempotency-Key was used before with another body")
-        case InvalidAmount():
-            return ApiError("invalid_request", str(error))
         case HoldAlreadyEnded():
             return ApiError("conflict", str(error))
         case LedgerUnavailable():
@@ -58,6 +57,10 @@ def translate(error: Exception, *, affordable: str = "") -> ApiError | None:
                 "the ledger does not answer; nothing was charged",
                 headers={"retry-after": "1", "retry-after-ms": "1000", "x-should-retry": "true"},
             )
+        case Refused():
+            return ApiError("invalid_request", str(error))
+        case _ if isinstance(error, TRANSIENT):
+            return translate(LedgerUnavailable())
         case _:
             return None
 

@@ -2,12 +2,15 @@
 
 Law: for each usage in the box that can be priced, price ≤ bound; and on a box of one point they are equal.
 
-Taking the worst of each charge by itself would be sound but dear: of 1,000 input tokens that may or may not be
-cached it would price all 1,000 as fresh *and* all 1,000 as cached. So charges that certainly apply, at a price that
-is certain, are first added up, atom by atom (``expressions.linear_form``): 15 × (input - cached) + 3 × cached is
-15 × input - 12 × cached. The worst case of such a sum is exact: each atom stands at its high end
-if its coefficient is above zero, at its low end otherwise. Only what is uncertain is taken at its worst alone.
-Open texts (a mode not known yet) are settled in every way, one after the other.
+Taking each charge at its worst by itself would be sound but dear: of 1,000 input tokens that may or may not be
+cached it would price all 1,000 as fresh *and* all 1,000 as cached. So the charges are added up first, atom by atom
+(``expressions.linear_form``): 15 × (input - cached) + 3 × cached is 15 × input - 12 × cached. The worst case of such a
+sum is exact: each atom stands at its high end if its coefficient is above zero, and else at its low end.
+
+A price that is not certain is taken at its highest before it is added: as no quantity that can be priced is below
+zero, that never makes the sum too low. Only charges whose price depends on their own quantity are taken at their
+worst alone, and those with a meter that might be below zero where it is not certain that they apply. Open texts
+(a mode not known yet) are settled in every way, one after the other.
 """
 
 from collections.abc import Callable
@@ -22,7 +25,7 @@ from pricing.interpreter import IntervalAlgebra, Range, Truth
 from pricing.plan import AdjustmentPlan, ChargePlan, Plan
 from pricing.rounding import ROUNDERS
 from pricing.source import Source
-from pricing.tiers import weight_span_of_cases
+from pricing.tiers import highest_weight_of_cases
 from pricing.usage import LARGEST, Span, UsageBox, span, worst_choice
 from pricing.writer import ProgramWriter, beyond_tiers, negative_meter, no_case, nothing_charged
 
@@ -41,9 +44,9 @@ class _BoundWriter(ProgramWriter):
             possible = " or ".join(when.can for when in whens)
             self.refuse(f"not ({possible})", nothing_charged(self.definition))
         self.source.line("total = 0")
-        worsts = [self._worst_of(planned) for planned in self.plan.charges]
-        for planned, when, worst in zip(self.plan.charges, whens, worsts, strict=True):
-            self._add(planned, when, worst)
+        mosts = [self._most_of(planned) for planned in self.plan.charges]
+        for planned, when, most in zip(self.plan.charges, whens, mosts, strict=True):
+            self._add(planned, when, most)
         self.pool.add_worst_case()
         # Below zero only when no usage of the box can be priced: its charges contradict each other.
         self.source.line("if total < 0: total = 0")
@@ -56,7 +59,7 @@ class _BoundWriter(ProgramWriter):
         return cast(Callable[[UsageBox], Microcents], self.source.function())
 
     def _read(self) -> IntervalAlgebra:
-        variables = self.fetch("box")
+        variables = self.fetch()
         self._settle_open_keys(variables)
         ranges: dict[str, Range] = {}
         flags: dict[str, Truth] = {}
@@ -69,6 +72,7 @@ class _BoundWriter(ProgramWriter):
                 case "flag":
                     self.check_flag(key, variable)
                     flags[key] = Truth(variable, variable)
+        self.go_on_exactly()
         return IntervalAlgebra(self.source, ranges, flags, variables)
 
     def _settle_open_keys(self, variables: dict[str, str]) -> None:
@@ -94,40 +98,37 @@ class _BoundWriter(ProgramWriter):
         self.source.line(f"else: {low} = {high} = {variable}")
         self.source.line(
             f"if not (type({low}) is int and type({high}) is int and 0 <= {low} <= {high} <= {largest}): "
-            f"{low}, {high} = {self.source.bind('span', span)}({self.key_names[key]}, {variable})"
+            f"{low}, {high} = {self.source.bind('span', span)}({self.key_names[key]}, {variable}); is_whole = False"
         )
         return Range(low, high)
 
     def _truth(self, when: Condition | None) -> Truth:
         return Truth("True", "True") if when is None else self.algebra.condition(when)
 
-    def _add(self, planned: ChargePlan, when: Truth, worst: "_Worst") -> None:
+    def _add(self, planned: ChargePlan, when: Truth, most: "_Most") -> None:
         if planned.charge.when is None:
-            self._add_certain(planned, worst)
+            self._add_certain(planned, most)
             return
         with self.source.block(f"if {when.must}:"):
-            self._add_certain(planned, worst)
-        if when.can != when.must:
-            conditions = [when.can, *(f"not {condition}" for condition, _ in worst.refusals)]
-            with self.source.block(f"elif {' and '.join(conditions)}:"):
-                self.source.line(f"total += {worst.most}")
+            self._add_certain(planned, most)
+        if when.can == when.must:
+            return
+        conditions = [when.can, *(f"not {refused}" for refused, _ in most.refusals)]
+        with self.source.block(f"elif {' and '.join(conditions)}:"):
+            if most.weight is not None and not can_be_negative(planned.charge.meter):
+                self.pool.add(planned, most.weight)
+            else:
+                self.source.line(f"total += {most.amount}")
 
-    def _add_certain(self, planned: ChargePlan, worst: "_Worst") -> None:
-        for condition, refusal in worst.refusals:
-            self.refuse(condition, refusal)
-        if worst.weight is None:
-            self.source.line(f"total += {worst.most}")
-        elif worst.weight.low == worst.weight.high:
-            self.pool.add(planned, worst.weight.high)
+    def _add_certain(self, planned: ChargePlan, most: "_Most") -> None:
+        for refused, refusal in most.refusals:
+            self.refuse(refused, refusal)
+        if most.weight is not None:
+            self.pool.add(planned, most.weight)
         else:
-            with self.source.block(f"if {worst.weight.low} == {worst.weight.high}:"):
-                self.pool.add(planned, worst.weight.high)
-            with self.source.block("else:"):
-                self.source.line(f"total += {worst.most}")
+            self.source.line(f"total += {most.amount}")
 
-    def _worst_of(self, planned: ChargePlan) -> "_Worst":
-        """The charge by itself: when the whole box is refused, the most it can cost, and its weight if it is one
-        price times its quantity."""
+    def _most_of(self, planned: ChargePlan) -> "_Most":
         charge, algebra = planned.charge, self.algebra
         steps = algebra.number_in(planned.quantity, planned.scale)
         refusals = []
@@ -137,34 +138,29 @@ class _BoundWriter(ProgramWriter):
         match charge.rate:
             case Flat():
                 weight = self.source.whole(planned.weights[0])
-                return _Worst(refusals, Range(weight, weight), f"{steps.high} * {weight}")
-            case Volume(by=by) if by is not None:
-                position = algebra.number_in(by, planned.by_scale)
-                weights = self._weights(planned.laid_ladder.weight_span, f"{position.low}, {position.high}")
-                refusals.append((f"({weights.low} is None)", beyond_tiers(charge, by)))
-                return _Worst(refusals, weights, f"{steps.high} * {weights.high}")
+                return _Most(refusals, weight, f"{steps.high} * {weight}")
             case Cases(cases):
                 truths = [self._truth(case.when) for case in cases]
-                can, must = (f"({', '.join(getattr(each, name) for each in truths)},)" for name in ("can", "must"))
-                weights = self._weights(
-                    weight_span_of_cases, f"{self.source.bind('weights', planned.weights)}, {can}, {must}"
-                )
-                refusals.append((f"({weights.low} is None)", no_case(charge)))
-                return _Worst(refusals, weights, f"{steps.high} * {weights.high}")
+                can, must = (", ".join(getattr(each, name) for each in truths) for name in ("can", "must"))
+                weights = self.source.bind("weights", planned.weights)
+                weight = self._look_up(highest_weight_of_cases, f"{weights}, ({can},), ({must},)")
+                refusals.append((f"({weight} is None)", no_case(charge)))
+                return _Most(refusals, weight, f"{steps.high} * {weight}")
+            case Volume(by=by) if by is not None:
+                position = algebra.number_in(by, planned.by_scale)
+                weight = self._look_up(planned.laid_ladder.highest_weight, f"{position.low}, {position.high}")
+                refusals.append((f"({weight} is None)", beyond_tiers(charge, by)))
+                return _Most(refusals, weight, f"{steps.high} * {weight}")
             case Volume():
-                most = self._most(planned.laid_ladder.volume_at_most, f"{steps.low}, {steps.high}")
+                amount = self._look_up(planned.laid_ladder.volume_at_most, f"{steps.low}, {steps.high}")
             case Graduated(after=after):
                 start = algebra.number_in(after, planned.scale)
                 arguments = f"({start.low}, {start.high}), ({steps.low}, {steps.high})"
-                most = self._most(planned.laid_ladder.graduated_at_most, arguments)
-        refusals.append((f"({most} is None)", beyond_tiers(charge, charge.meter)))
-        return _Worst(refusals, None, most)
+                amount = self._look_up(planned.laid_ladder.graduated_at_most, arguments)
+        refusals.append((f"({amount} is None)", beyond_tiers(charge, charge.meter)))
+        return _Most(refusals, None, amount)
 
-    def _weights(self, look_up: Callable[..., object], arguments: str) -> Range:
-        span = self.source.let(f"{self.source.bind('look_up', look_up)}({arguments})")
-        return Range(f"{span}[0]", f"{span}[1]")
-
-    def _most(self, look_up: Callable[..., object], arguments: str) -> str:
+    def _look_up(self, look_up: Callable[..., object], arguments: str) -> str:
         return self.source.let(f"{self.source.bind('look_up', look_up)}({arguments})")
 
     def _adjust(self, planned: AdjustmentPlan) -> None:
@@ -182,15 +178,17 @@ class _BoundWriter(ProgramWriter):
                 self.source.line(f"if {when.must} and total > {amount}: total = {amount}")
 
 
-class _Worst(msgspec.Struct, frozen=True):
-    refusals: list[tuple[str, tuple[str, str]]]  # code of when the box is refused, with the key and the reason
-    weight: Range | None
-    most: str
+class _Most(msgspec.Struct, frozen=True):
+    """The most that one charge costs by itself, as code."""
+
+    refusals: list[tuple[str, tuple[str, str]]]  # when it refuses the whole box, and the key and the reason
+    weight: str | None  # the highest weight of a step; None if the price depends on the quantity itself
+    amount: str
 
 
 class _Pool:
-    """The sum of the charges that are certain: for each atom its coefficient. Those of charges without a condition
-    are known here and now; the others gather in variables while the function runs."""
+    """The sum of charges: for each atom its coefficient. What charges without a condition and with one price
+    contribute is known here and now; the rest gathers in variables while the function runs."""
 
     def __init__(self, source: Source, algebra: IntervalAlgebra, plan: Plan) -> None:
         self.source = source
@@ -199,7 +197,7 @@ class _Pool:
         self.gathered: dict[Number, str] = {}
         for planned in plan.charges:
             for atom, _ in planned.atoms:
-                self.algebra.number(atom)
+                algebra.number(atom)
                 if not _is_always(planned) and atom not in self.gathered:
                     self.gathered[atom] = source.let("0")
 

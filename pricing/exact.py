@@ -2,14 +2,16 @@
 
 What it writes for a program of two charges, with names in the place of numbers:
 
-    def price(usage):
+    def price(usage, is_exact=False):
         try:
             input = usage["input_tokens"]
             cached = usage["cached_input_tokens"]
         except KeyError:
             raise missing(usage, KEYS) from None
-        if type(input) is not int or not 0 <= input <= LARGEST: input = number("input_tokens", input)
-        if type(cached) is not int or not 0 <= cached <= LARGEST: cached = number("cached_input_tokens", cached)
+        is_whole = True
+        if type(input) is not int or not 0 <= input <= LARGEST: input = number(…); is_whole = False
+        if type(cached) is not int or not 0 <= cached <= LARGEST: cached = number(…); is_whole = False
+        if not (is_whole or is_exact): return without_rounding(price, usage, True)
         fresh = input - cached
         total = 0
         if fresh < 0: raise UsageError("cached_input_tokens", REASON)
@@ -51,7 +53,7 @@ class _PriceWriter(ProgramWriter):
         return cast(Callable[[Usage], Price], self.source.function())
 
     def _read(self) -> ExactAlgebra:
-        variables = self.fetch("usage")
+        variables = self.fetch()
         largest = self.source.bind("largest", LARGEST)
         convert = self.source.bind("number", number)
         for key, variable in variables.items():
@@ -59,12 +61,13 @@ class _PriceWriter(ProgramWriter):
                 case "number":
                     self.source.line(
                         f"if type({variable}) is not int or not 0 <= {variable} <= {largest}: "
-                        f"{variable} = {convert}({self.key_names[key]}, {variable})"
+                        f"{variable} = {convert}({self.key_names[key]}, {variable}); is_whole = False"
                     )
                 case "text":
                     self.check_text(key, variable)
                 case "flag":
                     self.check_flag(key, variable)
+        self.go_on_exactly()
         return ExactAlgebra(self.source, variables, variables, variables)
 
     def _trace_of(self, planned: ChargePlan) -> tuple[str, str]:

@@ -29,6 +29,7 @@ from pricing.expressions import (
     can_be_negative,
     scale_of,
 )
+from pricing.rounding import round_up
 from pricing.source import Source
 
 V = TypeVar("V")
@@ -43,6 +44,7 @@ class Algebra(ABC, Generic[V, C]):
         self.keys = keys
         self.flags = flags
         self.texts = texts  # usage keys → the variable that holds the text
+        self._ceiling = source.bind("ceiling", round_up)
         self._numbers: dict[Number, V] = {}
         self._conditions: dict[Condition, C] = {}
 
@@ -164,7 +166,7 @@ class ExactAlgebra(Algebra[str, str]):
         return self.source.let(f"{function}({', '.join(values)})")
 
     def ceil(self, value: str, scale: int) -> str:
-        return self.source.let(f"-(-{value} // {self.source.whole(scale)})")
+        return self.source.let(f"{self._ceiling}({value}, {self.source.whole(scale)})")
 
     def choose(self, condition: str, then: str, otherwise: str) -> str:
         return self.source.let(f"{then} if {condition} else {otherwise}")
@@ -224,7 +226,7 @@ class IntervalAlgebra(Algebra[Range, Truth]):
         return self._range(f"{function}({lows})", f"{function}({highs})")
 
     def ceil(self, value: Range, scale: int) -> Range:
-        return self._range(*(f"-(-{end} // {self.source.whole(scale)})" for end in (value.low, value.high)))
+        return self._range(*(f"{self._ceiling}({end}, {self.source.whole(scale)})" for end in (value.low, value.high)))
 
     def choose(self, condition: Truth, then: Range, otherwise: Range) -> Range:
         if condition.can == condition.must:

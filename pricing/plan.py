@@ -22,6 +22,8 @@ MAX_DENOMINATOR_DIGITS = 1000
 
 class ChargePlan(msgspec.Struct, frozen=True):
     charge: Charge
+    name: str
+    is_graduated: bool
     quantity: Number
     scale: int  # a quantity is counted in steps of 1/scale
     weights: tuple[int, ...]  # what one step adds to the scaled total, for each price of the charge
@@ -93,7 +95,9 @@ def _planned_charge(charge: Charge, scale: int, denominator: int) -> ChargePlan:
     )
     limits = tuple(_whole(end * by_scale) for end in _ends(charge))
     ladder = Ladder.of(limits, weights) if _tiers(charge) else None
-    return ChargePlan(charge, quantity, scale, weights, atoms, ladder, by_scale)
+    return ChargePlan(
+        charge, charge.name, isinstance(charge.rate, Graduated), quantity, scale, weights, atoms, ladder, by_scale
+    )
 
 
 def _planned_adjustments(adjustments: tuple[Adjustment, ...], denominator: int) -> Iterator[AdjustmentPlan]:

@@ -67,7 +67,7 @@ class _Reader:
             currency=self.matching(root, "currency", _CURRENCY, "three capital letters, as in ISO 4217"),
             description=root.text("description") if "description" in root else "",
             defaults=self.defaults(root.table("defaults")),
-            values=self.allowed_values(root.table("values")),
+            values=self.allowed_values(root.table("values"), root.table("defaults")),
             not_charged=self.not_charged(root),
             charges=charges,
             adjustments=adjustments,
@@ -172,12 +172,14 @@ class _Reader:
                     defaults[key] = value
         return defaults
 
-    def allowed_values(self, table: Table) -> dict[str, tuple[str, ...]]:
+    def allowed_values(self, table: Table, defaults: Table) -> dict[str, tuple[str, ...]]:
         values: dict[str, tuple[str, ...]] = {}
         for key in table.values:
             if self.known_kind(table, key) != "text":
                 table.fail(key, f"{key!r} is not compared with texts")
             values[key] = table.texts(key)
+            if key in defaults and defaults.values[key] not in values[key]:
+                defaults.fail(key, f"the default of {key!r} is not among its values")
         return values
 
     def known_kind(self, table: Table, key: str) -> Kind:

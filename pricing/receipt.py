@@ -8,6 +8,7 @@ total, with one rounding for the request, and no line is ever below zero.
 """
 
 from collections.abc import Iterator
+from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -19,11 +20,13 @@ from ledger.money import MICROCENTS_PER_UNIT, Microcents
 from pricing.definition import Definition, Graduated
 from pricing.errors import PricingError
 from pricing.plan import AdjustmentPlan, ChargePlan, Plan
-from pricing.rounding import ROUNDERS, Exact, exact_text
+from pricing.rounding import ROUNDERS, exact_text
 
 #: For each charge its steps, or None where its condition does not hold, and its pick: the number of its price, or
 #: for graduated tiers where it starts on the ladder. Then for each adjustment whether it holds.
 Trace: TypeAlias = tuple[Any, ...]
+
+Rational: TypeAlias = int | Fraction
 
 
 class Price(msgspec.Struct, frozen=True, dict=True):
@@ -40,8 +43,8 @@ class Price(msgspec.Struct, frozen=True, dict=True):
         ``quantity`` × ``unit_price`` (of one unit of the meter, in the major unit of the currency, after factors)
         is the line's amount before the rounding; a maximum cuts the last lines. A minimum is a line of its own.
         """
-        lines = self._receipt.lines(self._trace)
-        if sum(line.amount_microcents for line in lines) != self.total_microcents:
+        lines, booked = self._receipt.lines(self._trace)
+        if booked != self.total_microcents:
             raise PricingError("the lines of a price do not sum to its total: a bug in the compiler of programs")
         return lines
 
@@ -52,67 +55,73 @@ class _Draft(msgspec.Struct):
     name: str
     quantity: str
     each: "_UnitPrice | None"  # None = quantity is 1, and its price is the amount
-    amount: Exact
+    amount: Rational
 
 
 class _UnitPrice(msgspec.Struct, frozen=True):
     exact: Fraction  # in the major unit of the currency
     text: str
 
-    def after(self, factor: Fraction | None) -> str:
-        return self.text if factor is None else exact_text(self.exact * factor)
-
 
 class Receipt:
     """Makes the lines of one program's prices from their traces."""
 
     def __init__(self, definition: Definition, plan: Plan) -> None:
-        self._plan = plan
-        self._unit_prices = [_unit_prices(planned) for planned in plan.charges]
+        self._charges = [(planned, _unit_prices(planned)) for planned in plan.charges]
+        self._adjustments = plan.adjustments
+        self._denominator = plan.denominator
         self._quantum = definition.rounding.quantum_microcents
         self._round = ROUNDERS[definition.rounding.mode]
 
-    def lines(self, trace: Trace) -> tuple[ChargeLine, ...]:
+    def lines(self, trace: Trace) -> tuple[tuple[ChargeLine, ...], int]:
+        """The lines, and what they sum to."""
         drafts = self._charged(trace)
         factor: Fraction | None = None
-        for planned, holds in zip(self._plan.adjustments, trace[2 * len(self._plan.charges) :], strict=True):
+        for planned, holds in zip(self._adjustments, trace[2 * len(self._charges) :], strict=True):
             _adjust(drafts, planned, holds)
             if holds and planned.adjustment.kind == "factor":
                 factor = (factor or 1) * Fraction(planned.numerator, planned.denominator)
-        return tuple(self._rounded(drafts, factor))
+        return self._rounded(drafts, factor)
 
     def _charged(self, trace: Trace) -> list[_Draft]:
         drafts: list[_Draft] = []
-        for number, (planned, unit_prices) in enumerate(zip(self._plan.charges, self._unit_prices, strict=True)):
-            steps, pick = trace[2 * number], trace[2 * number + 1]
+        slots = iter(trace)
+        for (planned, unit_prices), steps, pick in zip(self._charges, slots, slots, strict=False):
             if not steps:
                 continue
-            if isinstance(planned.charge.rate, Graduated):
-                drafts += _graduated(planned, unit_prices, pick, steps)
+            if type(steps) is not int:
+                steps = Fraction(steps)  # here, Decimal arithmetic might round
+            if planned.is_graduated:
+                drafts += _graduated(planned, unit_prices, Fraction(pick), steps)
             else:
                 quantity = _quantity(steps, planned.scale)
                 amount = steps * planned.weights[pick]
-                drafts.append(_Draft(planned.charge.name, quantity, unit_prices[pick], amount))
+                drafts.append(_Draft(planned.name, quantity, unit_prices[pick], amount))
         return drafts
 
-    def _rounded(self, drafts: list[_Draft], factor: Fraction | None) -> Iterator[ChargeLine]:
-        denominator = self._plan.denominator
-        running: Exact = 0
+    def _rounded(self, drafts: list[_Draft], factor: Fraction | None) -> tuple[tuple[ChargeLine, ...], int]:
+        lines = []
+        running: Rational = 0
         booked = 0
+        divisor = self._denominator * self._quantum
         for draft in drafts:
             running += draft.amount
-            reached = self._round(running, denominator * self._quantum) * self._quantum
-            if draft.each is None:
-                unit_price = exact_text(Fraction(draft.amount) / (denominator * MICROCENTS_PER_UNIT))
-            else:
-                unit_price = draft.each.after(factor)
-            yield ChargeLine(
-                name=draft.name,
-                quantity=draft.quantity,
-                unit_price=unit_price,
-                amount_microcents=Microcents(reached - booked),
+            reached = self._round(running, divisor) * self._quantum
+            lines.append(
+                ChargeLine(
+                    name=draft.name,
+                    quantity=draft.quantity,
+                    unit_price=self._unit_price(draft, factor),
+                    amount_microcents=Microcents(reached - booked),
+                )
             )
             booked = reached
+        return tuple(lines), booked
+
+    def _unit_price(self, draft: _Draft, factor: Fraction | None) -> str:
+        if draft.each is None:
+            return exact_text(Fraction(draft.amount) / (self._denominator * MICROCENTS_PER_UNIT))
+        return draft.each.text if factor is None else exact_text(draft.each.exact * factor)
 
 
 def _unit_prices(planned: ChargePlan) -> list[_UnitPrice]:
@@ -120,21 +129,23 @@ def _unit_prices(planned: ChargePlan) -> list[_UnitPrice]:
     return [_UnitPrice(exact, exact_text(exact)) for exact in each]
 
 
-def _quantity(steps: Exact, scale: int) -> str:
+def _quantity(steps: Rational, scale: int) -> str:
     return str(steps) if scale == 1 and type(steps) is int else exact_text(Fraction(steps) / scale)
 
 
-def _graduated(planned: ChargePlan, unit_prices: list[_UnitPrice], start: Exact, steps: Exact) -> Iterator[_Draft]:
+def _graduated(
+    planned: ChargePlan, unit_prices: list[_UnitPrice], start: Fraction, steps: Rational
+) -> Iterator[_Draft]:
     """A line for each tier that the steps after ``start`` reach."""
     ladder = planned.laid_ladder
     position, end = start, start + steps
     for tier in range(ladder.tier(start), ladder.tier(end) + 1):
         reached = min(end, ladder.limits[tier]) if tier < len(ladder.limits) else end
         if reached > position:
-            name = f"{planned.charge.name}, {_tier_name(planned, tier)}"
-            part = reached - position
+            name = f"{planned.name}, {_tier_name(planned, tier)}"
+            part = Fraction(reached - position)
             yield _Draft(name, _quantity(part, planned.scale), unit_prices[tier], part * ladder.weights[tier])
-        position = reached
+        position = Fraction(reached)
 
 
 def _tier_name(planned: ChargePlan, tier: int) -> str:
@@ -155,7 +166,7 @@ def _adjust(drafts: list[_Draft], planned: AdjustmentPlan, holds: bool) -> None:
         if lacking > 0:
             drafts.append(_Draft(planned.adjustment.name, "1", None, lacking))
     elif holds:
-        room: Exact = planned.amount
+        room: Rational = planned.amount
         for draft in drafts:
             draft.amount = min(draft.amount, room)
             room -= draft.amount

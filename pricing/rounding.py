@@ -1,23 +1,30 @@
-"""The one rounding of a request, and how exact numbers are written for people.
+"""Exact numbers: how they are computed with, rounded once, and written for people.
 
-All functions here are monotone: a larger amount is never rounded to a smaller one. That is why a bound may
+All roundings here are monotone: a larger amount is never rounded to a smaller one. That is why a bound may
 be rounded like a price and still bound it, and why the rounded running totals of a receipt never step back.
 """
 
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Literal, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
-#: An exact number: an int wherever the usage is whole, and otherwise a Fraction.
-Exact: TypeAlias = int | Fraction
+#: An exact number while a program runs: an int wherever the usage is whole, and otherwise a Decimal.
+Exact: TypeAlias = int | Decimal
+
+#: Decimal arithmetic that never rounds. The precision is far beyond the digits that the caps on programs and usages
+#: allow; should it ever not do, it raises instead of rounding.
+_NEVER_ROUNDING = Context(prec=100_000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact, InvalidOperation])
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 RoundingMode: TypeAlias = Literal["up", "down", "half_up", "half_even"]
 
 #: Gives how many whole quanta (second argument) an amount (first argument) is rounded to.
-Rounder: TypeAlias = Callable[[Exact, int], int]
+Rounder: TypeAlias = Callable[[Exact | Fraction, int], int]
 
 
 class Rounding(msgspec.Struct, frozen=True):
@@ -27,28 +34,39 @@ class Rounding(msgspec.Struct, frozen=True):
     quantum_microcents: int = 1
 
 
-def _up(amount: Exact, quantum: int) -> int:
-    return -(-amount // quantum)
+def without_rounding(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Calls the function while all Decimal arithmetic is exact."""
+    with localcontext(_NEVER_ROUNDING):
+        return function(*arguments, **named)
 
 
-def _down(amount: Exact, quantum: int) -> int:
-    return amount // quantum
+def round_up(amount: Exact | Fraction, quantum: int) -> int:
+    numerator, denominator = amount.as_integer_ratio()
+    return -(-numerator // (denominator * quantum))
 
 
-def _half_up(amount: Exact, quantum: int) -> int:
-    return (2 * amount + quantum) // (2 * quantum)
+def _down(amount: Exact | Fraction, quantum: int) -> int:
+    numerator, denominator = amount.as_integer_ratio()
+    return numerator // (denominator * quantum)
 
 
-def _half_even(amount: Exact, quantum: int) -> int:
-    quanta = amount // quantum
-    above_half = 2 * (amount - quanta * quantum) - quantum
+def _half_up(amount: Exact | Fraction, quantum: int) -> int:
+    numerator, denominator = amount.as_integer_ratio()
+    unit = denominator * quantum
+    return (2 * numerator + unit) // (2 * unit)
+
+
+def _half_even(amount: Exact | Fraction, quantum: int) -> int:
+    numerator, denominator = amount.as_integer_ratio()
+    quanta, rest = divmod(numerator, denominator * quantum)
+    above_half = 2 * rest - denominator * quantum
     return quanta + (above_half > 0 or (above_half == 0 and quanta % 2 == 1))
 
 
-ROUNDERS: dict[RoundingMode, Rounder] = {"up": _up, "down": _down, "half_up": _half_up, "half_even": _half_even}
+ROUNDERS: dict[RoundingMode, Rounder] = {"up": round_up, "down": _down, "half_up": _half_up, "half_even": _half_even}
 
 
-def exact_text(number: Exact) -> str:
+def exact_text(number: int | Fraction) -> str:
     """The number as a plain decimal, exact: ``1234``, ``0.00000015``; or ``1/3`` where no decimal is exact."""
     if number.denominator == 1:
         return _digits(int(number))
@@ -72,5 +90,8 @@ def _decimals_needed(denominator: int) -> int | None:
 
 
 def _digits(number: int) -> str:
-    # Python refuses str() of more than 4,300 digits because it takes quadratic time; Decimal's does not.
-    return str(number) if abs(number) < 10**4000 else format(Decimal(number), "f")
+    try:
+        return str(number)
+    except ValueError:
+        # Python refuses to write more than 4,300 digits because it takes quadratic time; Decimal's does not.
+        return format(Decimal(number), "f")

@@ -16,7 +16,8 @@ _LARGEST_WRITTEN = 10**18
 class Source:
     def __init__(self, name: str, parameter: str) -> None:
         self.name = name
-        self._lines = [f"def {name}({parameter}):"]
+        self.parameter = parameter
+        self._lines = [f"def {name}({parameter}, is_exact=False):"]
         self._indent = 1
         self._objects: dict[str, object] = {}
         self._locals = 0

@@ -6,6 +6,7 @@ is on integers; fractions work too, where a usage is not whole.
 """
 
 from bisect import bisect_left
+from fractions import Fraction
 from typing import Self
 
 import msgspec
@@ -26,7 +27,7 @@ class Ladder(msgspec.Struct, frozen=True):
             intercepts.append(intercepts[-1] + limit * (weight - following))
         return cls(limits, weights, tuple(intercepts))
 
-    def tier(self, position: Exact) -> int:
+    def tier(self, position: Exact | Fraction) -> int:
         """The number of the tier, from 0, that the position lies in; beyond the last, how many tiers there are."""
         return bisect_left(self.limits, position)
 
@@ -59,10 +60,9 @@ class Ladder(msgspec.Struct, frozen=True):
         reached = range(self.tier(low), min(self.tier(high) + 1, len(self.weights)))
         return max((self._end(tier, high) * self.weights[tier] for tier in reached), default=None)
 
-    def weight_span(self, low: Exact, high: Exact) -> tuple[int, int] | tuple[None, None]:
-        """The lowest and the highest weight between two positions; None when both lie beyond."""
-        reached = self.weights[self.tier(low) : self.tier(high)]
-        return (min(reached), max(reached)) if reached else (None, None)
+    def highest_weight(self, low: Exact, high: Exact) -> int | None:
+        """The highest weight between two positions; None when both lie beyond."""
+        return max(self.weights[self.tier(low) : self.tier(high) + 1], default=None)
 
     def _up_to(self, position: Exact) -> Exact:
         tier = self.tier(position)
@@ -72,14 +72,14 @@ class Ladder(msgspec.Struct, frozen=True):
         return min(self.limits[tier], high) if tier < len(self.limits) else high
 
 
-def weight_span_of_cases(
+def highest_weight_of_cases(
     weights: tuple[int, ...], possible: tuple[bool, ...], certain: tuple[bool, ...]
-) -> tuple[int, int] | tuple[None, None]:
-    """The lowest and the highest weight of the cases that may be the first to fit; None when none can fit."""
+) -> int | None:
+    """The highest weight of the cases that may be the first to fit; None when none can fit."""
     reached = []
     for weight, can, must in zip(weights, possible, certain, strict=True):
         if can:
             reached.append(weight)
         if must:
             break
-    return (min(reached), max(reached)) if reached else (None, None)
+    return max(reached, default=None)

@@ -6,7 +6,6 @@ value (known), a ``Span`` (a number between two ends), or a set (one of these te
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from fractions import Fraction
 from itertools import product
 from math import prod
 from typing import Any, TypeAlias
@@ -129,7 +128,7 @@ def _exact(key: str, value: object) -> Exact:
     if value > LARGEST or value < -LARGEST:
         raise UsageError(key, "is larger than anything that can be metered")
     numerator, denominator = value.as_integer_ratio()
-    return numerator if denominator == 1 else Fraction(numerator, denominator)
+    return numerator if denominator == 1 else value
 
 
 def _exponent(value: Decimal) -> int:

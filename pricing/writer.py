@@ -4,6 +4,7 @@ from pricing.definition import Charge, Definition
 from pricing.errors import UsageError
 from pricing.expressions import Key, Node, keys_read, linear_form
 from pricing.plan import Plan
+from pricing.rounding import without_rounding
 from pricing.source import Source
 from pricing.usage import flag, missing, text
 
@@ -19,9 +20,10 @@ class ProgramWriter:
         self.key_names = {key: source.bind("key", key) for key in self.kinds}
         self._usage_error = source.bind("usage_error", UsageError)
 
-    def fetch(self, parameter: str) -> dict[str, str]:
+    def fetch(self) -> dict[str, str]:
         """Reads every key of the program, whether or not a condition will need it, so that a missing key is found
         by the first request and not by the first rare one. Gives the variables that hold the values."""
+        parameter = self.source.parameter
         defaults = self.definition.defaults
         required = [key for key in self.kinds if key not in defaults]
         variables: dict[str, str] = {}
@@ -36,7 +38,14 @@ class ProgramWriter:
             if key in defaults:
                 default = self.source.bind("default", defaults[key])
                 variables[key] = self.source.let(f"{parameter}.get({self.key_names[key]}, {default})")
+        self.source.line("is_whole = True")
         return variables
+
+    def go_on_exactly(self) -> None:
+        """Whole numbers are exact as they are. Decimals are only where arithmetic may not round: the function
+        then calls itself there."""
+        again = f"{self.source.bind('without_rounding', without_rounding)}({self.source.name}, {self.source.parameter}, True)"
+        self.source.line(f"if not (is_whole or is_exact): return {again}")
 
     def check_text(self, key: str, variable: str) -> None:
         allowed = self.definition.values.get(key)

@@ -27,6 +27,7 @@ NOT_DERIVED: Mapping[str, str] = {
     "sessions": "credentials, not money",
     "key_secrets": "credentials and names; what a key may do is an event",
     "service_tokens": "credentials, not money",
+    "operator_requests": "what an operator's Idempotency-Key was used for; grants and adjustments are events",
 }
 
 _queries = load_queries("projections")

@@ -54,42 +54,57 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def send_plain(job: Job) -> None:
-    """Write the whole answer. ``tokens_written`` is only right once the connection is drained."""
-    body = _plain_body(job)
+    """Write the whole answer; while the connection is not drained after that, ``wait_until_sent`` is still to come."""
     exchange = job.exchange
     exchange.status = 200
-    exchange.completion_tokens = exchange.tokens_written = job.generation.completion_tokens
-    job.connection.send(200, body, headers=job.headers)
+    exchange.completion_tokens = job.generation.completion_tokens
+    job.connection.send(200, _plain_body(job), headers=job.headers)
+    if job.connection.is_drained:
+        exchange.tokens_written = exchange.completion_tokens
+
+
+async def wait_until_sent(job: Job) -> None:
+    """Wait until the operating system has taken all that was written of the tokens generated so far."""
+    await job.connection.drained()
+    job.exchange.tokens_written = job.exchange.completion_tokens
 
 
 async def send_plain_at_pace(job: Job) -> None:
     """Write the answer when its last token would be ready, broken as its faults want it."""
     await _generate_silently(job)
-    connection, exchange = job.connection, job.exchange
     cut = job.faults.cut()
-    if cut and cut.after > exchange.completion_tokens:
-        cut = None
-    if cut and cut.kind == "error":
+    if cut and cut.after <= job.exchange.completion_tokens:
+        await _send_plain_part(job, cut)
+        return
+    job.exchange.status = 200
+    body = _plain_body(job)
+    if job.faults.body == "malformed":
+        body = body[: len(body) // 2]
+    length = len(body) + (WRONG_LENGTH_BY if job.faults.body == "wrong_length" else 0)
+    job.connection.send(200, body, headers=job.headers, announced_length=length)
+    await wait_until_sent(job)
+    if length != len(body):
+        job.exchange.outcome = "cut"
+        job.connection.close()
+
+
+async def _send_plain_part(job: Job, cut: Cut) -> None:
+    """Write what comes before the cut: the answer up to a token of its first choice, or an error instead of all of it."""
+    exchange, connection = job.exchange, job.connection
+    if cut.kind == "error":
         exchange.status = 500
         exchange.outcome = "cut"
         connection.send(500, _ENGINE_DIED, headers=job.headers)
         return
     exchange.status = 200
     body = _plain_body(job)
-    length = len(body) + (WRONG_LENGTH_BY if job.faults.body == "wrong_length" else 0)
-    if cut:
-        body = body[: _end_of_token(job, body, cut.after)]
-    elif job.faults.body == "malformed":
-        body = body[: len(body) // 2]
-        length = len(body)
-    connection.send(200, body, headers=job.headers, announced_length=length)
+    first = job.generation.choices[0]
+    tokens = min(cut.after, first.tokens)
+    end = body.index(_CONTENT_MARK) + len(_CONTENT_MARK) + len(text_of(msgspec.structs.replace(first, tokens=tokens)))
+    connection.send(200, body[:end], headers=job.headers, announced_length=len(body))
     await connection.drained()
-    exchange.tokens_written = cut.after if cut else exchange.completion_tokens
-    if cut:
-        await _break_off(job, cut)
-    elif length != len(body):
-        exchange.outcome = "cut"
-        connection.close()
+    exchange.tokens_written = tokens
+    await _break_off(job, cut)
 
 
 def _plain_body(job: Job) -> bytes:
@@ -111,13 +126,6 @@ async def _generate_silently(job: Job) -> None:
         job.exchange.completion_tokens = sum(min(choice.tokens, steps) for choice in job.generation.choices)
 
 
-def _end_of_token(job: Job, body: bytes, tokens: int) -> int:
-    """Where in the body so many tokens of the first choice end."""
-    first = job.generation.choices[0]
-    text = text_of(msgspec.structs.replace(first, tokens=min(tokens, first.tokens)))
-    return body.index(_CONTENT_MARK) + len(_CONTENT_MARK) + len(text)
-
-
 async def send_stream(job: Job) -> None:
     """Write the events of the answer one token after the other."""
     connection, exchange, faults = job.connection, job.exchange, job.faults
@@ -132,17 +140,17 @@ async def send_stream(job: Job) -> None:
     cut = faults.cut()
     await _send_steps(job, stream, cut)
     if cut and exchange.completion_tokens >= cut.after:
-        await _sent(job)
+        await wait_until_sent(job)
         await _break_off(job, cut)
         return
     connection.send_chunk(stream.closing())
     if faults.body == "wrong_length":
         exchange.outcome = "cut"
-        await _sent(job)
+        await wait_until_sent(job)
         connection.close()
         return
     connection.end_stream()
-    await _sent(job)
+    await wait_until_sent(job)
 
 
 async def _send_steps(job: Job, stream: Stream, cut: Cut | None) -> None:
@@ -153,12 +161,12 @@ async def _send_steps(job: Job, stream: Stream, cut: Cut | None) -> None:
         if cut and exchange.completion_tokens >= cut.after:
             break
         if job.token_s:
-            await _sent(job)
+            await wait_until_sent(job)
             await asyncio.sleep(job.token_s)
         elif len(pending) >= STEPS_PER_WRITE:
             job.connection.send_chunk(b"".join(pending))
             pending.clear()
-            await _sent(job)
+            await wait_until_sent(job)
             await asyncio.sleep(0)  # a client that left is noticed only when the loop turns
         exchange.completion_tokens += step.tokens
         if job.token_s:
@@ -167,11 +175,6 @@ async def _send_steps(job: Job, stream: Stream, cut: Cut | None) -> None:
             pending.append(step.events)
     if pending:
         job.connection.send_chunk(b"".join(pending))
-
-
-async def _sent(job: Job) -> None:
-    await job.connection.drained()
-    job.exchange.tokens_written = job.exchange.completion_tokens
 
 
 async def _break_off(job: Job, cut: Cut) -> None:

@@ -79,7 +79,7 @@ def decode(body: bytes) -> ChatRequest:
     """The request as it came. Raises ``Refusal`` when it is not one."""
     try:
         return _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, str(error), kind="Bad Request") from error
 
 

@@ -28,7 +28,8 @@ UsageShape = Literal[
     "other_model",  # the answer names a model that nobody asked for
 ]
 
-Tokens = Annotated[int, msgspec.Meta(ge=0)]
+#: An answer of ten million tokens is 60 MB; more would only fill our own memory.
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
 
 

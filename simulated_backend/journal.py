@@ -32,7 +32,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     prompt_tokens: int  # counted once, however many choices
     cached_tokens: int  # of the prompt, found in the prompt cache
     completion_tokens: int  # generated, over all choices
-    tokens_written: int  # of these, handed to the operating system for sending
+    tokens_written: int  # of these, taken by the operating system for sending; all or none of a plain answer
     started_at: float  # seconds since 1970
     ended_at: float | None  # None while running
 
@@ -105,9 +105,9 @@ class Journal:
         record = exchange.record(sequence=self._sequence, ended_at=time.time())
         if self._running.get(exchange.request_id) is exchange:
             del self._running[exchange.request_id]
-        self._keep(record)
         if self._file is not None:
             os.write(self._file, self._encoder.encode(record) + b"\n")
+        self._keep(record)
 
     def _keep(self, record: Record) -> None:
         self._ended.append(record)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from simulated_backend.answering import Job, send_plain, send_plain_at_pace, send_stream
+from simulated_backend.answering import Job, send_plain, send_plain_at_pace, send_stream, wait_until_sent
 from simulated_backend.chat import Refusal, check, decode, tokens_left
 from simulated_backend.connection import Connection, Request
 from simulated_backend.faults import BadWish, FaultBoard, Faults
@@ -95,7 +95,7 @@ class ChatService:
             return send_plain_at_pace(job)
         send_plain(job)
         if not connection.is_drained:
-            return connection.drained()
+            return wait_until_sent(job)
         exchange.outcome = "finished"
         return None
 

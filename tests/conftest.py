@@ -64,7 +64,7 @@ async def postgres_url() -> AsyncIterator[str]:
         yield given
         return
     with tempfile.TemporaryDirectory(prefix="tollgate-tests-") as directory:
-        Path(directory).chmod(0o711)  # the server's own user must be able to reach its data
+        os.chmod(directory, 0o711)  # the server's own user must be able to reach its data
         postgres = await EmbeddedPostgres.start(Path(directory) / "postgres", durable=False)
         try:
             yield postgres.url

@@ -49,6 +49,7 @@ prices = st.sampled_from([Decimal(n) for n in ("3", "0.15", "0.000000012345", "1
 
 number_keys = st.sampled_from(NUMBER_KEYS).map(Key)
 _leaves = number_keys | decimals.map(Constant)
+_comparisons = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
 
 
 def _compound(numbers: st.SearchStrategy[Number]) -> st.SearchStrategy[Number]:
@@ -65,7 +66,8 @@ def _conditions(numbers: st.SearchStrategy[Number]) -> st.SearchStrategy[Conditi
     plain = st.one_of(
         st.sampled_from(FLAG_KEYS).map(Flag),
         st.builds(TextIs, st.sampled_from(TEXT_KEYS), st.sampled_from(TEXTS), st.booleans()),
-        st.builds(Compare, st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), numbers, numbers),
+        st.builds(Compare, _comparisons, number_keys, decimals.map(Constant)),
+        st.builds(Compare, _comparisons, numbers, numbers),
     )
     return st.recursive(
         plain,
@@ -104,6 +106,8 @@ rates: st.SearchStrategy[Rate] = st.one_of(
 _part = Arithmetic("-", Key("input_tokens"), Key("cached_input_tokens"))
 meters = st.one_of(number_keys, st.just(_part), numbers)
 
+_adjusting = st.sampled_from([Decimal(n) for n in ("0.5", "2", "1000000", "12.345", "0")])
+
 #: Half of the charges and adjustments hold always: what applies together is where bounds are hard.
 whens = st.one_of(st.none(), conditions)
 
@@ -123,10 +127,10 @@ def definitions(draw: st.DrawFn) -> Definition:
         for _ in range(draw(st.sampled_from([3, 1, 2, 5])))
     )
     adjustments = tuple(
-        Adjustment(next(names), kind, draw(decimals), draw(whens))
-        for kind in draw(st.lists(st.sampled_from(["factor", "minimum", "maximum"]), max_size=3))
+        Adjustment(next(names), kind, draw(_adjusting), draw(whens))
+        for kind in draw(st.sampled_from([("factor", "minimum"), (), ("maximum",), ("minimum", "factor", "maximum")]))
     )
-    rounding = Rounding(draw(st.sampled_from(list(ROUNDERS))), draw(st.sampled_from([1, 1_000_000, 12_300])))
+    rounding = Rounding(draw(st.sampled_from(list(ROUNDERS))), draw(st.sampled_from([1, 1, 12_300, 1_000_000])))
     return Definition("p", "USD", "", {}, {}, (), charges, adjustments, rounding)
 
 
@@ -136,8 +140,8 @@ def programs() -> st.SearchStrategy[Program]:
 
 usage_numbers = st.one_of(
     st.integers(0, 10),
-    st.integers(0, 10**12),
     decimals,
+    st.integers(0, 10**12),
     st.decimals(min_value=0, max_value=1000, places=3),
 )
 
@@ -159,6 +163,6 @@ def _around(value: int | Decimal | str | bool) -> st.SearchStrategy[object]:
         return st.sampled_from([value, frozenset({value}), frozenset({True, False})])
     if isinstance(value, str):
         return st.just(value) | st.frozensets(st.sampled_from(TEXTS)).map(lambda others: others | {value})
-    less, more = (usage_numbers.map(abs) for _ in range(2))
+    less = more = st.sampled_from([0, 1, 2, Decimal("0.5"), 10, 10**7])
     # Ends below zero are allowed: what no usage can have is cut off.
     return st.just(value) | st.builds(lambda low, high: Span(value - low, value + high), less, more)

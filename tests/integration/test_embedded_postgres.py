@@ -18,7 +18,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tollgate.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, PostgresInUse, PostgresStartFailed
+from tollgate.embedded_postgres import (
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    PostgresInUse,
+    PostgresStartFailed,
+    delete_cluster,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WAIT_LIMIT_S = 30.0
@@ -133,13 +139,15 @@ async def test_a_crash_leaves_no_process_of_the_server_not_even_a_busy_one(home:
     server = await start(home / "db")
     connection = await asyncpg.connect(server.url)
     backend_pid = connection.get_server_pid()
-    busy = asyncio.create_task(connection.fetchval("SELECT count(*) FROM generate_series(1, 1000000000)"))
+    busy = asyncio.create_task(
+        connection.fetchval("SELECT max(i) FROM (SELECT generate_series(1, 1000000000) AS i) AS numbers")
+    )
     await eventually(lambda: Path(f"/proc/{backend_pid}/stat").read_text().rpartition(")")[2].split()[0] == "R")
 
     await server.crash()
 
     assert not is_running(server.pid)
-    assert not is_running(backend_pid)
+    await eventually(lambda: not is_running(backend_pid))
     with pytest.raises((asyncpg.PostgresError, OSError)):
         await busy
 
@@ -186,7 +194,7 @@ def spawn_owner(data_dir: Path, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=data_dir.parent,
-        env={"PYTHONPATH": str(REPOSITORY), **environment},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]), **environment},
     )
 
 
@@ -269,6 +277,18 @@ async def test_a_failing_start_shows_what_the_server_said(home: Path, start: Sta
     assert await execute(await start(home / "db"), "SELECT 1") == 1
 
 
+async def test_a_cancelled_start_leaves_no_server_behind(home: Path, start: Start) -> None:
+    starting = asyncio.ensure_future(start(home / "db"))
+    await eventually(lambda: (home / "db" / "postmaster.pid").exists())
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+    server = await start(home / "db")
+
+    assert await execute(server, "SELECT 1") == 1
+
+
 async def test_a_taken_port_fails_the_start(home: Path, start: Start) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -303,6 +323,25 @@ async def test_discard_leaves_nothing_behind(home: Path, start: Start) -> None:
     await server.discard()
 
     assert names_in(home) == []
+
+
+async def test_a_cluster_in_use_is_not_deleted(home: Path, start: Start) -> None:
+    server = await start(home / "db")
+
+    with pytest.raises(PostgresInUse):
+        await delete_cluster(home / "db")
+
+    assert await execute(server, "SELECT 1") == 1
+
+
+async def test_what_is_no_cluster_is_not_deleted(home: Path) -> None:
+    (home / "db").mkdir()
+
+    with pytest.raises(EmbeddedPostgresError, match="not deleted"):
+        await delete_cluster(home / "db")
+    await delete_cluster(home / "nothing")
+
+    assert (home / "db").is_dir()
 
 
 async def test_a_start_on_another_thread_is_refused(home: Path) -> None:
@@ -387,7 +426,7 @@ def closed_site_packages(tmp_path: Path) -> Path:
 
 @as_root
 async def test_binaries_out_of_the_servers_reach_are_copied_once(home: Path, closed_site_packages: Path) -> None:
-    search_path = f"{closed_site_packages}:{REPOSITORY}:{Path(asyncpg.__file__).parents[1]}"
+    search_path = os.pathsep.join([str(closed_site_packages), str(REPOSITORY), *sys.path])
 
     with spawn_owner(home / "db", PYTHONPATH=search_path) as owner:
         postmaster_pid = int(first_line(owner))

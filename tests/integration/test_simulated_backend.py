@@ -14,6 +14,11 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulated_backend.chat import decode
+from simulated_backend.generation import tokenize
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODEL = "simulated-small"
@@ -210,14 +215,29 @@ async def test_a_message_costs_three_tokens_and_one_for_each_four_bytes(
     assert answer["usage"]["total_tokens"] == tokens + answer["usage"]["completion_tokens"]
 
 
-async def test_a_prompt_never_has_more_tokens_than_its_json_has_bytes(backend: Client) -> None:
-    messages: list[dict[str, Any]] = [{"role": "user", "content": ""}] * 40
-    messages += [{"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": {"name": "f"}}]}]
-    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),
+    max_leaves=4,
+)
+MESSAGES = st.fixed_dictionaries(
+    {
+        "role": st.text(),
+        "content": st.none() | st.text() | st.lists(st.dictionaries(st.text(), JSON_VALUES), max_size=3),
+    },
+    optional={"tool_calls": st.lists(JSON_VALUES, max_size=3)},
+)
 
-    answer = await backend.answer({"messages": messages, "tools": tools})
 
-    assert 41 * 3 < answer["usage"]["prompt_tokens"] <= len(json.dumps([messages, tools]))
+@given(messages=st.lists(MESSAGES, min_size=1, max_size=4), tools=st.lists(JSON_VALUES, max_size=3))
+def test_a_prompt_never_has_more_tokens_than_its_json_has_bytes(
+    messages: list[dict[str, Any]], tools: list[Any]
+) -> None:
+    body = json.dumps({"messages": messages, "tools": tools, "model": ""}, ensure_ascii=False, separators=(",", ":"))
+
+    request = decode(body.encode())
+
+    assert tokenize(request.model, request.messages, request.tool_definitions).tokens <= len(body.encode())
 
 
 async def test_a_repeated_prefix_is_cached_in_whole_blocks_but_never_the_whole_prompt(backend: Client) -> None:
@@ -328,8 +348,19 @@ async def test_bad_requests_are_refused_as_vllm_does(
     assert (await backend.record("refused"))["completion_tokens"] == 0
 
 
-async def test_malformed_json_is_refused(backend: Client) -> None:
-    async with backend.session.post("/v1/chat/completions", data=b'{"model": ') as response:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b'{"model": ',
+        b"[]",
+        b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}',
+        b'{"model":"m","messages":' + b"[" * 100_000,
+        b'{"model":"simulated-small","messages":[{"role":"user"}],"max_tokens":1' + b"0" * 400 + b"}",
+    ],
+)
+async def test_malformed_bodies_are_refused(backend: Client, body: bytes) -> None:
+    async with backend.session.post("/v1/chat/completions", data=body) as response:
         assert response.status == 400
 
 
@@ -388,6 +419,15 @@ async def test_a_client_that_reads_nothing_holds_the_generation_up(backend: Clie
 
     assert record["outcome"] == "aborted"
     assert record["tokens_written"] <= record["completion_tokens"] < 1_000_000
+
+
+async def test_a_plain_answer_that_nobody_reads_is_not_counted_as_written(backend: Client) -> None:
+    async with backend.post({}, simulate="overrun=5000000", request_id="unread") as response:
+        response.close()
+
+    record = await backend.record("unread")
+
+    assert (record["outcome"], record["completion_tokens"], record["tokens_written"]) == ("aborted", 5_000_000, 0)
 
 
 async def test_a_client_that_leaves_a_plain_answer_stops_the_generation(backend: Client) -> None:
@@ -637,6 +677,10 @@ async def test_health_can_go_down(own_backend: Client) -> None:
     await own_backend.simulate(health="down")
     async with own_backend.session.get("/health") as response:
         assert response.status == 503
+    await own_backend.simulate(health="hang")
+    with pytest.raises(asyncio.TimeoutError):
+        async with asyncio.timeout(0.1):
+            await own_backend.get("/health")
 
 
 async def test_faults_can_be_set_by_flag() -> None:
@@ -694,7 +738,9 @@ async def test_the_journal_file_survives_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with running_backend("--journal", str(path), "--token-latency-ms", "0") as (process, url):
         async with aiohttp.ClientSession(url) as session:
-            await Client(url, session).answer({"max_tokens": 2}, request_id="kept")
+            client = Client(url, session)
+            await client.answer({"max_tokens": 2}, request_id="kept")
+            await client.record("kept")
         process.kill()
 
     lines = [json.loads(line) for line in path.read_text().splitlines()]

@@ -26,7 +26,7 @@ from accounts import (
 )
 from ledger import Ledger, LedgerUnavailable, Refused
 from tests.conftest import Clock
-from wire import ApiError, error_reply, mount
+from wire import ApiError, Route, error_reply, mount
 
 #: Fast, because these tests are not about how slow a hash is.
 WEAK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -51,20 +51,20 @@ class Room:
         """A stopwatch that goes with the clock."""
         return self.clock.now.timestamp()
 
+    def routes(self) -> list[Route]:
+        return account_routes(
+            self.ledger,
+            users=self.users,
+            keys=self.keys,
+            operators=self.operators,
+            authenticator=self.authenticator,
+            clock=self.clock,
+            monotonic=self.monotonic,
+        )
+
     def app(self) -> web.Application:
         app = web.Application(middlewares=[answer_errors])
-        mount(
-            app,
-            account_routes(
-                self.ledger,
-                users=self.users,
-                keys=self.keys,
-                operators=self.operators,
-                authenticator=self.authenticator,
-                clock=self.clock,
-                monotonic=self.monotonic,
-            ),
-        )
+        mount(app, self.routes())
         return app
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import asyncpg
-import pytest
 from argon2 import PasswordHasher
 
 from .conftest import PASSWORD, Api, Customer, Room, events_of, gather, sign_up, unique_email
@@ -67,33 +66,33 @@ async def test_of_twenty_registrations_at_once_of_one_address_one_wins(api: Api,
     assert await users_with(admin, email) == 1
 
 
-@pytest.mark.parametrize(
-    ("change", "param"),
-    [
-        ({"email": "no address"}, "email"),
-        ({"email": "two@at@example.com"}, "email"),
-        ({"email": "line@example.com\n"}, "email"),
-        ({"email": "a" * 250 + "@example.com"}, "email"),
-        ({"name": ""}, "name"),
-        ({"name": "n" * 201}, "name"),
-        ({"name": "nul\0inside"}, "name"),
-        ({"password": "short"}, "password"),
-        ({"password": "p" * 1025}, "password"),
-        ({"password": "with a \0 in it"}, "password"),
-        ({"email": 5}, "email"),
-        ({"role": "admin"}, "role"),
-    ],
-)
+NOT_A_REGISTRATION = [
+    ({"email": "no address"}, "email"),
+    ({"email": "two@at@example.com"}, "email"),
+    ({"email": "line@example.com\n"}, "email"),
+    ({"email": "a" * 250 + "@example.com"}, "email"),
+    ({"name": ""}, "name"),
+    ({"name": "n" * 201}, "name"),
+    ({"name": "nul\0inside"}, "name"),
+    ({"password": "short"}, "password"),
+    ({"password": "p" * 1025}, "password"),
+    ({"password": "with a \0 in it"}, "password"),
+    ({"email": 5}, "email"),
+    ({"role": "admin"}, "role"),
+]
+
+
 async def test_what_is_not_a_registration_is_refused_and_nothing_is_written(
-    api: Api, admin: asyncpg.Connection, change: dict[str, Any], param: str
+    api: Api, admin: asyncpg.Connection
 ) -> None:
-    before = await admin.fetchval("SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM users)")
+    for change, param in NOT_A_REGISTRATION:
+        before = await admin.fetchval("SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM users)")
 
-    answer = await api.post("/v1/users", new_user(unique_email()) | change)
+        answer = await api.post("/v1/users", new_user(unique_email()) | change)
 
-    assert (answer.status, answer.code) == (400, "invalid_request")
-    assert param in (answer.body["error"]["param"] or answer.body["error"]["message"])
-    assert await admin.fetchval("SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM users)") == before
+        assert (answer.status, answer.code) == (400, "invalid_request")
+        assert param in (answer.body["error"]["param"] or answer.body["error"]["message"])
+        assert await admin.fetchval("SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM users)") == before
 
 
 async def test_a_login_gives_the_user_and_a_session_that_opens_their_account(api: Api) -> None:
@@ -231,11 +230,14 @@ async def test_a_by_email_with_a_wrong_secret_is_not_answered_as_a_strangers(api
     assert (answer.status, answer.code) == (401, "unauthorized")
 
 
-@pytest.mark.parametrize("query", ["", "?email=", "?email=nul%00@example.com", "?email=%ff@example.com", "?mail=a@b"])
-async def test_a_by_email_without_an_address_is_refused(api: Api, query: str) -> None:
-    answer = await api.get(f"/v1/users/by-email{query}")
+NOT_AN_ADDRESS = ["", "?email=", "?email=nul%00@example.com", "?email=%ff@example.com", "?mail=a@b"]
 
-    assert (answer.status, answer.code) == (400, "invalid_request")
+
+async def test_a_by_email_without_an_address_is_refused(api: Api) -> None:
+    for query in NOT_AN_ADDRESS:
+        answer = await api.get(f"/v1/users/by-email{query}")
+
+        assert (answer.status, answer.code) == (400, "invalid_request")
 
 
 async def test_a_service_token_is_nobody_on_me(api: Api, room: Room) -> None:

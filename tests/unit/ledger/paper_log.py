@@ -27,7 +27,7 @@ class PaperLog:
 
     def submit(self, commands: list[Any], now: datetime) -> list[Result]:
         """What became of each command: (accepted or replayed, (stream, seq)), or (refused, the refusal)."""
-        group = Group(Loaded(self.books, dict(self._pasts), self._ends(), self._places()), now)
+        group = self.group(now)
         outcomes = group.decide(commands)
         first = len(self.events)
         for row in group.rows:
@@ -53,6 +53,10 @@ class PaperLog:
                 )
                 self._pasts[row.stream_id, row.idempotency_key] = past
         return [self._result(outcome, first) for outcome in outcomes]
+
+    def group(self, now: datetime) -> Group:
+        """A group over everything that is written, at this moment."""
+        return Group(Loaded(self.books, dict(self._pasts), self._ends(), self._places()), now)
 
     def folded(self) -> Books:
         """The states, from the events alone."""

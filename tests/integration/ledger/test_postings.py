@@ -1,0 +1,89 @@
+"""Double entry: what each event posts, as journals for a bookkeeper. The trial balance is zero at every position."""
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ledger import Ledger, RecordPriceEvent
+from ledger.events import Event
+from tests.integration.ledger.stored import broken_rules
+from tests.strategies import prefixed
+from tests.unit.ledger.scenes import adjust, draw, expire, extend, grant, open_account, place, publish, settle, void
+
+#: What happens to an account with a credit of 100, and what the last of it posts: (ledger account, side, amount).
+JOURNALS = [
+    ([grant(7, "g")], [("credit_grants", "debit", 7), ("customer_available", "credit", 7)]),
+    ([adjust(7)], [("adjustments", "debit", 7), ("customer_available", "credit", 7)]),
+    ([adjust(-7)], [("customer_available", "debit", 7), ("adjustments", "credit", 7)]),
+    ([place("h", 40)], [("customer_available", "debit", 40), ("customer_held", "credit", 40)]),
+    ([place("h", 0)], []),
+    ([place("h", 40), extend("h", 60)], [("customer_available", "debit", 20), ("customer_held", "credit", 20)]),
+    ([place("h", 40), draw("h", 15)], [("customer_held", "debit", 15), ("revenue", "credit", 15)]),
+    (
+        [place("h", 40), settle("h", 25)],
+        [("customer_held", "debit", 40), ("customer_available", "credit", 15), ("revenue", "credit", 25)],
+    ),
+    ([place("h", 40), settle("h", 40)], [("customer_held", "debit", 40), ("revenue", "credit", 40)]),
+    (
+        [place("h", 40), settle("h", 130)],  # 30 of it is debt
+        [("customer_held", "debit", 40), ("customer_available", "debit", 90), ("revenue", "credit", 130)],
+    ),
+    (
+        [place("h", 40), draw("h", 15), settle("h", 5)],
+        [("customer_held", "debit", 25), ("customer_available", "credit", 20), ("revenue", "credit", 5)],
+    ),
+    ([place("h", 40), void("h")], [("customer_held", "debit", 40), ("customer_available", "credit", 40)]),
+    (
+        [place("h", 40), draw("h", 15), expire("h")],
+        [("customer_held", "debit", 25), ("customer_available", "credit", 25)],
+    ),
+    ([publish()], []),
+]
+
+
+async def test_every_event_posts_its_journal_and_balances(ledger: Ledger, admin: asyncpg.Connection) -> None:
+    positions = []
+    for number, (commands, _) in enumerate(JOURNALS):
+        for command in [open_account(), grant(100), *commands]:
+            is_price = isinstance(command, RecordPriceEvent)
+            last = await ledger.submit(command if is_price else prefixed(command, f"{number}_"))
+        positions.append(last.stored.position)
+
+    posted: dict[int, list[tuple[Any, ...]]] = {position: [] for position in positions}
+    for row in await admin.fetch("SELECT position, ledger_account, side, amount_microcents FROM postings"):
+        posted.setdefault(row["position"], []).append(tuple(row)[1:])
+
+    assert [sorted(journal) for _, journal in JOURNALS] == [sorted(posted[position]) for position in positions]
+    assert [] == await broken_rules(admin)
+
+
+async def test_a_posting_rule_names_only_events_and_amounts_that_exist(admin: asyncpg.Connection) -> None:
+    kinds = {kind.__struct_config__.tag: kind for kind in Event.__args__}
+
+    rules = await admin.fetch("SELECT event_type, amount_field FROM posting_rules")
+
+    assert all(row["amount_field"] in kinds[row["event_type"]].__struct_fields__ for row in rows_of(rules))
+
+
+async def test_every_event_that_moves_money_has_posting_rules(admin: asyncpg.Connection) -> None:
+    moving = {
+        kind.__struct_config__.tag
+        for kind in Event.__args__
+        if any(name.endswith("_microcents") and "budget" not in name for name in kind.__struct_fields__)
+    }
+
+    ruled = {row["event_type"] for row in await admin.fetch("SELECT event_type FROM posting_rules")}
+
+    assert moving == ruled
+
+
+async def test_the_application_cannot_change_the_posting_rules(pool: asyncpg.Pool) -> None:
+    for change in ("DELETE FROM posting_rules", "UPDATE posting_rules SET side = 'debit'"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await pool.execute(change)
+
+
+def rows_of(records: list[asyncpg.Record]) -> list[asyncpg.Record]:
+    assert records
+    return records

@@ -1,0 +1,72 @@
+"""Any sequence of commands through the real committer: what is stored equals the events, and equals the model."""
+
+import asyncio
+import itertools
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger import Ledger, Refused
+from tests import strategies
+from tests.conftest import Clock
+from tests.integration.ledger.stored import broken_rules, folded_books, stored_books
+from tests.unit.ledger.model import Model
+from tests.unit.ledger.scenes import create_key, grant, open_account, place
+
+_examples = itertools.count()
+
+#: Groups of commands, and how far the clock moves before each.
+steps = st.lists(
+    st.tuples(strategies.clock_steps, st.lists(strategies.account_commands, min_size=1, max_size=5)), max_size=12
+)
+BEGIN = [open_account(), grant(150, "first"), create_key(rpm=6, budget=120), place("hold_1", 30), place("hold_2", 10)]
+
+
+async def outcome(ledger: Ledger, command: Any) -> tuple[str, Any]:
+    try:
+        committed = await ledger.submit(command)
+    except Refused as refusal:
+        return "refused", type(refusal).__name__
+    return "replayed" if committed.replayed else "accepted", (committed.stored.stream_id, committed.stored.seq)
+
+
+@settings(max_examples=60)
+@given(steps=steps)
+async def test_any_sequence_of_commands_is_stored_as_the_model_says(
+    ledger: Ledger, admin: asyncpg.Connection, clock: Clock, steps: list[tuple[timedelta, list[Any]]]
+) -> None:
+    prefix = f"{next(_examples)}_"
+    model = Model()
+    clock.now = strategies.NEW_YEARS_EVE
+    for pause, commands in [(timedelta(0), BEGIN), *steps]:
+        clock.now += pause
+        group = [strategies.prefixed(command, prefix) for command in commands]
+        expected = [model.judge(command, clock.now) for command in group]
+
+        outcomes = await asyncio.gather(*[outcome(ledger, command) for command in group])
+
+        for command, (kind, detail), (expected_kind, expected_detail) in zip(group, outcomes, expected, strict=True):
+            assert expected_kind == kind, f"{command}: {detail}, expected {expected_detail}"
+            assert detail in expected_detail if kind == "refused" else detail == expected_detail
+
+    stored, folded = await stored_books(admin), await folded_books(admin)
+    for account_id, account in model.accounts.items():
+        state = stored.accounts[account_id]
+        assert folded.accounts[account_id] == state
+        assert (account["credited"], account["spent"], account["seq"]) == (state.credited, state.spent, state.seq)
+        assert (model.held(account_id), model.available(account_id)) == (state.held, state.available)
+    for key_id in model.keys:
+        state = stored.keys[key_id]
+        assert folded.keys[key_id] == state
+        assert model.month_sums(key_id, state.month) == (state.month_spent, state.month_held)
+    for hold_id, hold in model.holds.items():
+        assert hold["is_open"] == (hold_id in stored.holds)
+        assert folded.holds.get(hold_id) == stored.holds.get(hold_id)
+        assert not hold["is_open"] or (hold["left"], hold["drawn"]) == (
+            stored.holds[hold_id].held,
+            stored.holds[hold_id].drawn,
+        )
+    assert [] == await broken_rules(admin)

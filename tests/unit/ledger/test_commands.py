@@ -1,0 +1,115 @@
+"""An idempotency key is bound to what the command said, for ever: by a hash that later versions compute as well."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from ledger import (
+    PRICE_BOOK,
+    AdjustBalance,
+    CreateKey,
+    DeleteKey,
+    DrawHold,
+    ExpireHold,
+    ExtendHold,
+    GrantCredit,
+    OpenAccount,
+    RecordPriceEvent,
+    SettleHold,
+    VoidHold,
+)
+from ledger.commands import request_hash
+from ledger.events import ProgramRetired
+from ledger.group import idempotency_key_of
+from tests import strategies
+
+GRANT = GrantCredit(
+    stream_id="acct_a", amount_microcents=1_000, reason="trial", granted_by="user_1", idempotency_key="k"
+)
+ADJUSTMENT = AdjustBalance(
+    stream_id="acct_a", amount_microcents=-5, reason="duplicate", adjusted_by="user_1", idempotency_key="k"
+)
+DRAW = DrawHold(stream_id="acct_a", hold_id="hold_1", reference="t", amount_microcents=3, usage={"b": 1, "a": "2"})
+RETIREMENT = RecordPriceEvent(
+    stream_id=PRICE_BOOK,
+    event=ProgramRetired(program="list", version=1, effective_from=strategies.NEW_YEARS_EVE, retired_by="user_1"),
+    idempotency_key="k",
+)
+
+#: Hashes as this version of the software stored them. A changed one would refuse every repeated request of before.
+STORED = [
+    (
+        OpenAccount(stream_id="acct_a", currency="USD"),
+        "open",
+        "0e56cf640ca4f2d5b5995c579a312611178080c5eee070bb4b9f26b5eacaf0dd",
+    ),
+    (GRANT, "grant:k", "2fec8e0069de0893ee5ad9f3c485b764dc2ea62e7b3575e8952f7bfd5ccf0406"),
+    (ADJUSTMENT, "adjust:k", "878fdbc69995067e4ba88cb53c2e1cbab1ac7931d3e4329c6af4e046ae0f5094"),
+    (
+        CreateKey(stream_id="acct_a", key_id="key_1"),
+        "key:key_1",
+        "f259260c4d0938090bb692970a57765edae64279a8fd4cf90c67ec60c9fe34e0",
+    ),
+    (
+        CreateKey(stream_id="acct_a", key_id="key_1", rate_limit_rpm=60),
+        "key:key_1",
+        "fa45873ee464a65860c28cd65b9ca47e1e666c5e30fe850e7cff946affa519cc",
+    ),
+    (
+        DeleteKey(stream_id="acct_a", key_id="key_1"),
+        "key-deleted:key_1",
+        "642870bc9a1187e9e75ecf69de856ef31a395e675df1f5c35b08013cfb917b93",
+    ),
+    (DRAW, "draw:hold_1:t", "d7f59f764386d1598e8841b8ae4b90fe4b0e5d80cf561c2e988fd23a39c19e28"),
+    (RETIREMENT, "price:k", "620ae8f6245d6ad4982a7ba6eb00f6fc550dd28bf6cb47251337f12da5532c63"),
+]
+
+
+@pytest.mark.parametrize(("command", "key", "stored"), STORED)
+def test_a_stored_request_hash_is_still_that_of_the_same_command(command: Any, key: str, stored: str) -> None:
+    assert key == idempotency_key_of(command)
+    assert stored == request_hash(command).hex()
+
+
+@given(strategies.commands, strategies.commands)
+def test_two_commands_have_one_hash_only_when_they_say_the_same(one: Any, other: Any) -> None:
+    assert (one == other) == (request_hash(one) == request_hash(other))
+
+
+@given(st.permutations(["a", "b", "c", "d"]))
+def test_the_order_in_which_a_usage_was_written_down_does_not_matter(order: list[str]) -> None:
+    usage = {key: ord(key) for key in "abcd"}
+
+    shuffled = {key: usage[key] for key in order}
+
+    assert request_hash(replace(DRAW, usage=usage)) == request_hash(replace(DRAW, usage=shuffled))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (GRANT, replace(ADJUSTMENT, idempotency_key="k")),
+        (replace(GRANT, idempotency_key="x"), replace(RETIREMENT, idempotency_key="x")),
+        (replace(GRANT, idempotency_key="open"), OpenAccount(stream_id="acct_a", currency="USD")),
+        (CreateKey(stream_id="acct_a", key_id="k"), DeleteKey(stream_id="acct_a", key_id="k")),
+    ],
+)
+def test_commands_of_two_kinds_never_share_an_idempotency_key(one: Any, other: Any) -> None:
+    assert idempotency_key_of(one) != idempotency_key_of(other)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        strategies.place_hold(stream_id="a", hold_id="h", amount_microcents=1),
+        ExtendHold(stream_id="a", hold_id="h", total_microcents=1, lifetime_s=1),
+        SettleHold(stream_id="a", hold_id="h", amount_microcents=1, usage={}),
+        VoidHold(stream_id="a", hold_id="h", reason="r"),
+        ExpireHold(stream_id="a", hold_id="h", reason="r"),
+    ],
+)
+def test_a_hold_is_remembered_by_its_id_and_needs_no_idempotency_key(command: Any) -> None:
+    assert idempotency_key_of(command) is None

@@ -1,0 +1,221 @@
+"""What a hold sets aside while part of the usage is not known: never too little, and no more than it must."""
+
+from decimal import Decimal
+
+import pytest
+
+from pricing import Span, UsageError, parse_program
+from tests.unit.pricing.test_prices import ADJUSTED, CHAT, GRADUATED, IMAGES, VOLUME, charge, program
+
+UNKNOWN_MODE = frozenset({"thinking", "normal"})
+
+
+@pytest.mark.parametrize(
+    ("cached", "output_tokens", "mode", "expected"),
+    [
+        (0, 100, "normal", 1000 * 15 + 100 * 30),
+        (0, Span(0, 100), "normal", 1000 * 15 + 100 * 30),
+        (0, Span(0, 100), "thinking", 1000 * 15 + 100 * 60),
+        (0, Span(0, 100), UNKNOWN_MODE, 1000 * 15 + 100 * 60),
+        # A token may be cached or not, but is never priced as both.
+        (Span(0, 1000), 100, "normal", 1000 * 15 + 100 * 30),
+        (Span(400, 1000), 100, "normal", 600 * 15 + 400 * 3 + 100 * 30),
+        (Span(Decimal("999.5"), 1000), 0, "normal", Decimal("0.5") * 15 + Decimal("999.5") * 3),
+        # Beyond the whole no usage could be priced: that part of the box does not count.
+        (Span(0, 5000), 0, "normal", 1000 * 15),
+    ],
+)
+def test_bound_of_a_chat_is_its_dearest_possible_price(cached, output_tokens, mode, expected):
+    box = {"input_tokens": 1000, "cached_input_tokens": cached, "output_tokens": output_tokens, "mode": mode}
+
+    assert expected == parse_program(CHAT).bound(box)
+
+
+def test_a_token_that_may_be_dearer_cached_is_held_at_the_dearer_price():
+    writes = program("""
+    [[charges]]
+    name = "input"
+    meter = "input_tokens - cache_write_tokens"
+    price = 4
+    [[charges]]
+    name = "cache write"
+    meter = "cache_write_tokens"
+    price = 5
+    """)
+
+    assert writes.bound({"input_tokens": Span(0, 10), "cache_write_tokens": Span(0, 10)}) == 50 * 10**8
+
+
+def test_a_box_in_which_nothing_can_be_priced_is_refused():
+    box = {"input_tokens": Span(0, 10), "cached_input_tokens": 11, "output_tokens": 0, "mode": "normal"}
+
+    with pytest.raises(UsageError, match="cached_input_tokens"):
+        parse_program(CHAT).bound(box)
+
+
+@pytest.mark.parametrize(
+    ("span", "reason"),
+    [
+        (Span(2, 1), "low end above its high end"),
+        (Span(-2, -1), "negative"),
+        (Span(0, Decimal("NaN")), "finite"),
+        (Span(0, 1.5), "float"),
+        (Span(0, True), "true or false"),
+        (frozenset({"1"}), "frozenset"),
+    ],
+)
+def test_a_span_that_makes_no_sense_is_refused(span, reason):
+    with pytest.raises(UsageError, match=reason):
+        charge('meter = "pages"\nprice = 1').bound({"pages": span})
+
+
+def test_what_is_below_zero_in_a_span_is_cut_off():
+    assert charge('meter = "pages"\nprice = 1').bound({"pages": Span(-5, 5)}) == 5 * 10**8
+
+
+@pytest.mark.parametrize(
+    ("tokens", "dollars"),
+    [
+        (Span(0, 500), "1.5"),
+        (Span(0, 1000), 3),
+        (Span(0, 1500), "3"),  # 1,500 cost 2 × 1.5 = 3.00, as much as 1,000
+        (Span(0, 1200), "3"),  # 1,200 cost 2.40, less than 1,000
+        (Span(1100, 1200), "2.4"),
+        (Span(0, 6000), 10),  # 5,000 at 2, dearer than 6,000 at 1
+        (Span(5001, 6000), 6),
+        (Span(0, 20_000), 20),
+    ],
+)
+def test_volume_tiers_are_bounded_by_their_dearest_quantity_in_reach(tokens, dollars):
+    assert Decimal(dollars) * 10**8 == charge(VOLUME).bound({"input_tokens": tokens})
+
+
+@pytest.mark.parametrize(
+    ("before", "tokens", "dollars"),
+    [
+        (0, Span(0, 2000), 3 + 2),
+        (500, Span(0, 1000), "2.5"),
+        (Span(0, 10**9), 1000, 3),  # where in the month is open: the dearest tier
+        (Span(2000, 10**9), 1000, 2),
+    ],
+)
+def test_graduated_tiers_are_bounded_by_their_dearest_start(before, tokens, dollars):
+    box = {"input_tokens": tokens, "month_tokens": before}
+
+    assert Decimal(dollars) * 10**8 == charge(GRADUATED + 'tier_after = "month_tokens"').bound(box)
+
+
+def test_a_price_by_the_length_of_the_input_is_held_at_the_dearest_length_in_reach():
+    long_context = program("""
+    [[charges]]
+    name = "input"
+    meter = "input_tokens - cached_input_tokens"
+    tiering = "volume"
+    tier_by = "input_tokens"
+    tiers = [{ up_to = 200_000, price = 2 }, { price = 4 }]
+    [[charges]]
+    name = "cached"
+    meter = "cached_input_tokens"
+    tiering = "volume"
+    tier_by = "input_tokens"
+    tiers = [{ up_to = 200_000, price = 0.2 }, { price = 0.4 }]
+    """)
+    cached = Span(0, 300_000)
+
+    assert long_context.bound({"input_tokens": Span(0, 200_000), "cached_input_tokens": cached}) == 200_000 * 2 * 10**8
+    assert long_context.bound({"input_tokens": Span(0, 300_000), "cached_input_tokens": cached}) == 300_000 * 4 * 10**8
+
+
+def test_cases_with_an_open_text_are_bounded_by_the_dearest_that_may_fit():
+    sizes = frozenset({"1024x1024", "1792x1024"})
+
+    assert charge(IMAGES).bound({"images": 3, "size": "1024x1024", "quality": frozenset({"hd", "x"})}) == 24 * 10**6
+    assert charge(IMAGES).bound({"images": 3, "size": sizes, "quality": "hd"}) == 36 * 10**6
+    # One of the sizes has no standard quality: it would be refused, and holds nothing.
+    assert charge(IMAGES).bound({"images": 3, "size": sizes, "quality": "standard"}) == 12 * 10**6
+    with pytest.raises(UsageError, match="no case"):
+        charge(IMAGES).bound({"images": 3, "size": frozenset({"a", "b"}), "quality": "hd"})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "priority", "plan", "dollars"),
+    [
+        (Span(0, 8), "low", "free", 4),
+        (Span(0, 8), frozenset({"low", "normal"}), "free", 8),
+        (Span(0, 2), "normal", "free", 3),
+        (Span(0, 99), "normal", "pro", 10),
+        (Span(0, 99), "normal", frozenset({"pro", "free"}), 99),
+    ],
+)
+def test_an_adjustment_that_may_hold_is_taken_the_dearer_way(tokens, priority, plan, dollars):
+    box = {"output_tokens": tokens, "priority": priority, "plan": plan}
+
+    assert dollars * 10**8 == program(ADJUSTED).bound(box)
+
+
+@pytest.mark.parametrize(
+    ("hour", "factor", "dollars"),
+    [(Span(0, 23), "0.5", 10), (Span(22, 23), "0.5", 5), (Span(0, 23), "3", 30), (Span(8, 9), "3", 10)],
+)
+def test_a_time_window_that_may_or_may_not_hold_is_taken_the_dearer_way(hour, factor, dollars):
+    nightly = program(f"""
+    [[charges]]
+    name = "page"
+    meter = "10"
+    price = 1
+    [[adjustments]]
+    name = "night"
+    when = "hour >= 22"
+    factor = {factor}
+    """)
+
+    assert dollars * 10**8 == nightly.bound({"hour": hour})
+
+
+def test_a_charge_that_may_or_may_not_apply_is_held():
+    surcharge = program("""
+    [[charges]]
+    name = "input"
+    meter = "input_tokens"
+    price = 1
+    [[charges]]
+    name = "long input"
+    meter = "input_tokens - 100"
+    price = 2
+    when = "input_tokens > 100"
+    """)
+
+    assert surcharge.bound({"input_tokens": Span(0, 100)}) == 100 * 10**8
+    assert surcharge.bound({"input_tokens": Span(0, 150)}) == (150 + 2 * 50) * 10**8
+
+
+def test_more_open_possibilities_than_can_be_tried_are_refused():
+    body = " or ".join(f"k{n} == 'x{m}'" for n in range(6) for m in range(4))
+    many = charge(f'meter = "1"\nprices = [{{ when = "{body}", price = 1 }}, {{ price = 2 }}]')
+    texts = frozenset({"x0", "x1", "x2", "x3", "y", "z"})
+
+    assert many.bound({f"k{n}": texts if n < 4 else "x0" for n in range(6)} | {"k4": "y", "k5": "y"}) == 2 * 10**8
+    with pytest.raises(UsageError, match="1024 possibilities"):
+        many.bound({f"k{n}": texts for n in range(6)})
+
+
+def test_texts_that_the_program_does_not_tell_apart_count_as_one_possibility():
+    two = charge('meter = "1"\nprices = [{ when = "voice == \'a\'", price = 1 }, { price = 2 }]')
+
+    assert two.bound({"voice": frozenset(map(str, range(5000)))}) == 2 * 10**8
+
+
+def test_a_text_without_a_price_is_left_out_of_an_open_set():
+    box = {"input_tokens": 10, "output_tokens": 10, "mode": frozenset({"a", "normal", "turbo"})}
+
+    assert parse_program(CHAT).bound(box) == 10 * 15 + 10 * 30
+    with pytest.raises(UsageError, match="has no price"):
+        parse_program(CHAT).bound(box | {"mode": frozenset({"a", "turbo"})})
+    with pytest.raises(UsageError, match="empty set"):
+        parse_program(CHAT).bound(box | {"mode": frozenset()})
+
+
+def test_an_open_flag_is_settled_both_ways():
+    upscaled = charge('meter = "images * (2 if upscale else 1)"\nprice = 1')
+
+    assert upscaled.bound({"images": 3, "upscale": frozenset({True, False})}) == 6 * 10**8
