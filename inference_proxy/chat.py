@@ -63,14 +63,16 @@ class ChatRequest(msgspec.Struct):
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
+_NULL = msgspec.Raw(b"null")
 
 
 def prepare(body: bytes, models: ModelCatalog) -> dict[str, Any]:
     """The fields of a ``Prepared`` request. Raises ApiError for a body that cannot be bounded."""
     request = decode_json(body, ChatRequest)
     try:
+        body.decode()  # text in fields that are only passed on is not looked at otherwise
         fields = _decode_fields(body)
-    except msgspec.DecodeError as error:  # a key that is not text, which the typed request passed over
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the typed request passed over it
         raise invalid(error) from error
     model = models.find(request.model)
     answers = request.n or 1
@@ -128,7 +130,8 @@ def _forwarded(fields: dict[str, msgspec.Raw], output_limit: int, *, stream: boo
         fields.pop(name, None)
     fields["max_tokens"] = msgspec.Raw(b"%d" % output_limit)
     if stream:
-        options = _decode_fields(fields["stream_options"]) if fields.get("stream_options", b"null") != b"null" else {}
+        asked = fields.get("stream_options", _NULL)
+        options = {} if bytes(asked) == b"null" else _decode_fields(asked)
         options["include_usage"] = msgspec.Raw(b"true")
         if continuous:
             options["continuous_usage_stats"] = msgspec.Raw(b"true")

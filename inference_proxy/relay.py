@@ -54,13 +54,10 @@ async def relay(
         outcome = "client_gone"
         answer.close()
     except (aiohttp.ClientError, EventTooLarge, TimeoutError, OSError) as error:
-        outcome = "backend_failed"
-        failure = ApiError("backend_error", "the backend broke off its answer; what arrived is charged")
         _log.warning("backend.broke_off", backend=backend.name, hold_id=hold.id, error=repr(error))
-    else:
-        if not events.is_done:
-            outcome = "backend_failed"
-            failure = ApiError("backend_error", "the backend ended its answer early; what arrived is charged")
+    if outcome == "completed" and (events.has_failed or not events.is_done):
+        outcome = "backend_failed"
+        failure = ApiError("backend_error", "the backend broke off its answer; only what arrived is charged")
     committed = await _end_hold(operation, hold, events, outcome, backend)
     if outcome != "client_gone":
         await _finish(response, events, committed, failure)
@@ -73,7 +70,10 @@ async def _end_hold(
     if not events.has_content:
         return await hold.void(outcome)
     try:
-        return await hold.settle(operation.read_usage(events.usage), outcome=outcome, backend=backend.name)
+        usage = operation.read_usage(events.usage)
+        if outcome == "backend_failed" and not usage.get("output_tokens"):
+            return await hold.void(outcome)  # a prompt that was read for nothing
+        return await hold.settle(usage, outcome=outcome, backend=backend.name)
     except (UsageUnreadable, UsageError) as error:
         # It has been served and cannot be priced. Nothing is charged on a guess; somebody must look at the backend.
         TALLY.count(UNREADABLE_USAGE, backend.name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
 
 import msgspec
 from aiohttp import web
@@ -12,9 +12,11 @@ from inference_proxy.gate import Gate
 from inference_proxy.models import Model, ModelCatalog
 from inference_proxy.operations import OPERATIONS, Operation
 from inference_proxy.prices import PriceFeed
-from pricing import ModelNotPriced
+from ledger.money import MICROCENTS_PER_UNIT
+from pricing import ModelNotPriced, Program, UsageError
 from wire import Route, json_reply
 
+MILLION = 1_000_000
 _METERED_ERRORS = (
     "payment_required",
     "forbidden",
@@ -27,6 +29,16 @@ _METERED_ERRORS = (
     "ledger_unavailable",
     "backend_timeout",
 )
+
+
+class Pricing(msgspec.Struct, frozen=True, kw_only=True):
+    """The list price in force, in the currency's major unit for a million tokens."""
+
+    program: str  # id@version
+    currency: str
+    std_input: Decimal | None
+    std_cached_input: Decimal | None
+    std_output: Decimal | None
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +54,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     max_context_length: int
     max_output_tokens: int
     licence: str | None
-    pricing: dict[str, Any] | None  # prices in force, in the currency's major unit per million tokens
+    pricing: Pricing | None  # None = not priced, and so refused
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -79,12 +91,28 @@ class ModelHandlers:
             pricing=self._pricing(model),
         )
 
-    def _pricing(self, model: Model) -> dict[str, Any] | None:
+    def _pricing(self, model: Model) -> Pricing | None:
         try:
             priced = self._prices.book.resolve(model=model.id, operation="chat.completions", at=self._clock())
         except ModelNotPriced:
             return None
-        return {"program": f"{priced.ref.program}@{priced.ref.version}", "currency": priced.program.currency}
+        return Pricing(
+            program=f"{priced.ref.program}@{priced.ref.version}",
+            currency=priced.program.currency,
+            std_input=_per_million(priced.program, input_tokens=MILLION),
+            std_cached_input=_per_million(priced.program, input_tokens=MILLION, cached_input_tokens=MILLION),
+            std_output=_per_million(priced.program, output_tokens=MILLION),
+        )
+
+
+def _per_million(program: Program, **tokens: int) -> Decimal | None:
+    """What a request of nothing but these tokens costs, in the currency's major unit; None where tokens alone do not
+    tell."""
+    usage = {"input_tokens": 0, "cached_input_tokens": 0, "output_tokens": 0, "reasoning_tokens": 0, **tokens}
+    try:
+        return Decimal(program.price(usage).total_microcents) / MICROCENTS_PER_UNIT
+    except UsageError:
+        return None
 
 
 def inference_routes(gate: Gate, handlers: ModelHandlers) -> list[Route]:

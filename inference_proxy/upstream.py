@@ -17,7 +17,8 @@ MAX_ATTEMPTS = 3
 MAX_ANSWER = 64 * 1024 * 1024
 CONNECT_TIMEOUT_S = 5.0
 
-_BAD_GATEWAY_STATUSES = frozenset({401, 403, 404, 405, 407})
+#: What a backend refuses because of what the client sent; any other refusal is between it and us.
+_BAD_REQUEST_STATUSES = frozenset({400, 413, 422})
 _log = structlog.get_logger(__name__)
 
 
@@ -75,7 +76,11 @@ async def _attempt(
     )
     try:
         answer = await session.post(
-            backend.url + operation.path, data=prepared.body, headers={**backend.headers, **headers}, timeout=timeout
+            backend.url + operation.path,
+            data=prepared.body,
+            headers={**backend.headers, **headers},
+            timeout=timeout,
+            allow_redirects=False,  # nobody but the configured backend gets to see a request
         )
     except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
         backend.failed(loop_time())
@@ -96,10 +101,10 @@ async def _attempt(
         backend.failed(loop_time())
         _log.warning("backend.refused", backend=backend.name, status=answer.status, error=text)
         return None
-    if answer.status in _BAD_GATEWAY_STATUSES:
-        _log.error("backend.misconfigured", backend=backend.name, status=answer.status, error=text)
-        raise ApiError("backend_error", "the backend does not serve this operation")
-    raise ApiError("invalid_request", text)
+    if answer.status in _BAD_REQUEST_STATUSES:
+        raise ApiError("invalid_request", text)
+    _log.error("backend.misconfigured", backend=backend.name, status=answer.status, error=text)
+    raise ApiError("backend_error", "the backend does not serve this operation")
 
 
 async def _error_text(answer: aiohttp.ClientResponse) -> str:

@@ -72,7 +72,6 @@ class _BoundWriter(ProgramWriter):
                 case "flag":
                     self.check_flag(key, variable)
                     flags[key] = Truth(variable, variable)
-        self.go_on_exactly()
         return IntervalAlgebra(self.source, ranges, flags, variables)
 
     def _settle_open_keys(self, variables: dict[str, str]) -> None:
@@ -96,10 +95,11 @@ class _BoundWriter(ProgramWriter):
         low, high = f"{variable}_low", f"{variable}_high"
         self.source.line(f"if type({variable}) is {span_type}: {low} = {variable}.low; {high} = {variable}.high")
         self.source.line(f"else: {low} = {high} = {variable}")
-        self.source.line(
-            f"if not (type({low}) is int and type({high}) is int and 0 <= {low} <= {high} <= {largest}): "
-            f"{low}, {high} = {self.source.bind('span', span)}({self.key_names[key]}, {variable}); is_whole = False"
-        )
+        whole = f"type({low}) is int and type({high}) is int and 0 <= {low} <= {high} <= {largest}"
+        with self.source.block(f"if not ({whole}):"):
+            self.go_on_exactly()
+            convert = self.source.bind("span", span)
+            self.source.line(f"{low}, {high} = {convert}({self.key_names[key]}, {variable})")
         return Range(low, high)
 
     def _truth(self, when: Condition | None) -> Truth:

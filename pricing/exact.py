@@ -8,10 +8,10 @@ What it writes for a program of two charges, with names in the place of numbers:
             cached = usage["cached_input_tokens"]
         except KeyError:
             raise missing(usage, KEYS) from None
-        is_whole = True
-        if type(input) is not int or not 0 <= input <= LARGEST: input = number(…); is_whole = False
-        if type(cached) is not int or not 0 <= cached <= LARGEST: cached = number(…); is_whole = False
-        if not (is_whole or is_exact): return without_rounding(price, usage, True)
+        if type(input) is not int or not 0 <= input <= LARGEST:
+            if not is_exact: return without_rounding(price, usage, True)
+            input = number("input_tokens", input)
+        …
         fresh = input - cached
         total = 0
         if fresh < 0: raise UsageError("cached_input_tokens", REASON)
@@ -55,19 +55,17 @@ class _PriceWriter(ProgramWriter):
     def _read(self) -> ExactAlgebra:
         variables = self.fetch()
         largest = self.source.bind("largest", LARGEST)
-        convert = self.source.bind("number", number)
         for key, variable in variables.items():
             match self.kinds[key]:
                 case "number":
-                    self.source.line(
-                        f"if type({variable}) is not int or not 0 <= {variable} <= {largest}: "
-                        f"{variable} = {convert}({self.key_names[key]}, {variable}); is_whole = False"
-                    )
+                    with self.source.block(f"if type({variable}) is not int or not 0 <= {variable} <= {largest}:"):
+                        self.go_on_exactly()
+                        convert = self.source.bind("number", number)
+                        self.source.line(f"{variable} = {convert}({self.key_names[key]}, {variable})")
                 case "text":
                     self.check_text(key, variable)
                 case "flag":
                     self.check_flag(key, variable)
-        self.go_on_exactly()
         return ExactAlgebra(self.source, variables, variables, variables)
 
     def _trace_of(self, planned: ChargePlan) -> tuple[str, str]:

@@ -8,19 +8,19 @@ total, with one rounding for the request, and no line is ever below zero.
 """
 
 from collections.abc import Iterator
-from decimal import Decimal
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import msgspec
 
 from ledger.events import ChargeLine
 from ledger.money import MICROCENTS_PER_UNIT, Microcents
-from pricing.definition import Definition, Graduated
+from pricing.definition import Charge, Definition, Graduated
 from pricing.errors import PricingError
 from pricing.plan import AdjustmentPlan, ChargePlan, Plan
-from pricing.rounding import ROUNDERS, exact_text
+from pricing.rounding import ROUNDERS, Exact, exact_text
 
 #: For each charge its steps, or None where its condition does not hold, and its pick: the number of its price, or
 #: for graduated tiers where it starts on the ladder. Then for each adjustment whether it holds.
@@ -58,16 +58,29 @@ class _Draft(msgspec.Struct):
     amount: Rational
 
 
-class _UnitPrice(msgspec.Struct, frozen=True):
+class _UnitPrice(msgspec.Struct, frozen=True, eq=False):
+    name: str  # of the line: the charge, and for graduated tiers the tier
     exact: Fraction  # in the major unit of the currency
     text: str
+
+
+#: Numerator and denominator of all factors together, not reduced.
+_Factor: TypeAlias = tuple[int, int]
+_NO_FACTOR: _Factor = (1, 1)
+
+
+@lru_cache(maxsize=4096)
+def _after_factor(unit_price: _UnitPrice, factor: _Factor) -> str:
+    """The text of the unit price times the factor. Kept, because a program has few of them and they cost more to
+    write than everything else of a line."""
+    return exact_text(unit_price.exact * Fraction(*factor))
 
 
 class Receipt:
     """Makes the lines of one program's prices from their traces."""
 
     def __init__(self, definition: Definition, plan: Plan) -> None:
-        self._charges = [(planned, _unit_prices(planned)) for planned in plan.charges]
+        self._charges = [(planned, _unit_prices(planned.charge)) for planned in plan.charges]
         self._adjustments = plan.adjustments
         self._denominator = plan.denominator
         self._quantum = definition.rounding.quantum_microcents
@@ -76,30 +89,29 @@ class Receipt:
     def lines(self, trace: Trace) -> tuple[tuple[ChargeLine, ...], int]:
         """The lines, and what they sum to."""
         drafts = self._charged(trace)
-        factor: Fraction | None = None
+        factor = _NO_FACTOR
         for planned, holds in zip(self._adjustments, trace[2 * len(self._charges) :], strict=True):
             _adjust(drafts, planned, holds)
-            if holds and planned.adjustment.kind == "factor":
-                factor = (factor or 1) * Fraction(planned.numerator, planned.denominator)
+            if holds:
+                factor = (factor[0] * planned.numerator, factor[1] * planned.denominator)
         return self._rounded(drafts, factor)
 
     def _charged(self, trace: Trace) -> list[_Draft]:
         drafts: list[_Draft] = []
         slots = iter(trace)
-        for (planned, unit_prices), steps, pick in zip(self._charges, slots, slots, strict=False):
-            if not steps:
+        for (planned, unit_prices), traced, pick in zip(self._charges, slots, slots, strict=False):
+            if not traced:
                 continue
-            if type(steps) is not int:
-                steps = Fraction(steps)  # here, Decimal arithmetic might round
+            steps = _rational(traced)
             if planned.is_graduated:
-                drafts += _graduated(planned, unit_prices, Fraction(pick), steps)
+                drafts += _graduated(planned, unit_prices, _rational(pick), steps)
             else:
                 quantity = _quantity(steps, planned.scale)
                 amount = steps * planned.weights[pick]
                 drafts.append(_Draft(planned.name, quantity, unit_prices[pick], amount))
         return drafts
 
-    def _rounded(self, drafts: list[_Draft], factor: Fraction | None) -> tuple[tuple[ChargeLine, ...], int]:
+    def _rounded(self, drafts: list[_Draft], factor: _Factor) -> tuple[tuple[ChargeLine, ...], int]:
         lines = []
         running: Rational = 0
         booked = 0
@@ -118,15 +130,31 @@ class Receipt:
             booked = reached
         return tuple(lines), booked
 
-    def _unit_price(self, draft: _Draft, factor: Fraction | None) -> str:
+    def _unit_price(self, draft: _Draft, factor: _Factor) -> str:
         if draft.each is None:
             return exact_text(Fraction(draft.amount) / (self._denominator * MICROCENTS_PER_UNIT))
-        return draft.each.text if factor is None else exact_text(draft.each.exact * factor)
+        return draft.each.text if factor == _NO_FACTOR else _after_factor(draft.each, factor)
 
 
-def _unit_prices(planned: ChargePlan) -> list[_UnitPrice]:
-    each = [microcents / MICROCENTS_PER_UNIT for microcents in planned.charge.microcents_each()]
-    return [_UnitPrice(exact, exact_text(exact)) for exact in each]
+def _unit_prices(charge: Charge) -> list[_UnitPrice]:
+    names = _tier_names(charge.name, charge.rate) if isinstance(charge.rate, Graduated) else repeat(charge.name)
+    each = [microcents / MICROCENTS_PER_UNIT for microcents in charge.microcents_each()]
+    return [_UnitPrice(name, exact, exact_text(exact)) for name, exact in zip(names, each, strict=False)]
+
+
+def _tier_names(name: str, rate: Graduated) -> Iterator[str]:
+    below = "0"
+    for tier in rate.tiers:
+        if tier.up_to is None:
+            yield f"{name}, above {below}"
+        else:
+            below = exact_text(Fraction(tier.up_to))
+            yield f"{name}, up to {below}"
+
+
+def _rational(number: Exact) -> Rational:
+    """The same number in a type that never rounds: lines may be made where Decimal arithmetic does."""
+    return number if type(number) is int else Fraction(number)
 
 
 def _quantity(steps: Rational, scale: int) -> str:
@@ -134,27 +162,19 @@ def _quantity(steps: Rational, scale: int) -> str:
 
 
 def _graduated(
-    planned: ChargePlan, unit_prices: list[_UnitPrice], start: Fraction, steps: Rational
+    planned: ChargePlan, unit_prices: list[_UnitPrice], start: Rational, steps: Rational
 ) -> Iterator[_Draft]:
     """A line for each tier that the steps after ``start`` reach."""
     ladder = planned.laid_ladder
     position, end = start, start + steps
     for tier in range(ladder.tier(start), ladder.tier(end) + 1):
-        reached = min(end, ladder.limits[tier]) if tier < len(ladder.limits) else end
+        limit = ladder.limits[tier] if tier < len(ladder.limits) else end
+        reached = limit if limit < end else end
         if reached > position:
-            name = f"{planned.name}, {_tier_name(planned, tier)}"
-            part = Fraction(reached - position)
-            yield _Draft(name, _quantity(part, planned.scale), unit_prices[tier], part * ladder.weights[tier])
-        position = Fraction(reached)
-
-
-def _tier_name(planned: ChargePlan, tier: int) -> str:
-    assert isinstance(planned.charge.rate, Graduated)
-    tiers = planned.charge.rate.tiers
-    if (up_to := tiers[tier].up_to) is not None:
-        return f"up to {exact_text(Fraction(up_to))}"
-    below = tiers[tier - 1].up_to if tier else None
-    return f"above {exact_text(Fraction(below or 0))}"
+            part = reached - position
+            unit_price = unit_prices[tier]
+            yield _Draft(unit_price.name, _quantity(part, planned.scale), unit_price, part * ladder.weights[tier])
+        position = reached
 
 
 def _adjust(drafts: list[_Draft], planned: AdjustmentPlan, holds: bool) -> None:

@@ -89,32 +89,37 @@ def worst_choice(
     ``settles`` names, for each key of a text, the texts that the program tells apart; None is a flag's. Ways that
     are refused cost nothing; raises UsageError when all are, or when there are too many.
     """
-    open_keys = {key: _choices(key, box[key], settles[key]) for key in settles if _is_open(box.get(key))}
-    if prod(map(len, open_keys.values())) > MAX_CHOICES:
-        raise UsageError(next(iter(open_keys)), f"leaves more than {MAX_CHOICES} possibilities to be bounded")
+    choices = {
+        key: _choices(key, value, settles[key]) for key in settles if isinstance(value := box.get(key), frozenset)
+    }
+    if prod(map(len, choices.values())) > MAX_CHOICES:
+        raise UsageError(next(iter(choices)), f"leaves more than {MAX_CHOICES} possibilities to be bounded")
     bounds: list[Microcents] = []
-    refusal: UsageError | None = None
-    for settled in product(*open_keys.values()):
+    refusal = UsageError(next(iter(choices), "usage"), "is an empty set")
+    settled = dict(box)
+    for combination in product(*choices.values()):
+        settled.update(zip(choices, combination, strict=True))
         try:
-            bounds.append(bound({**box, **dict(zip(open_keys, settled, strict=True))}))
+            bounds.append(bound(settled))
         except UsageError as error:
-            refusal = refusal or error
-    if bounds:
-        return max(bounds)
-    raise refusal or UsageError(next(iter(open_keys), "usage"), "is an empty set")
+            refusal = error
+    if not bounds:
+        raise refusal
+    return max(bounds)
 
 
-def _is_open(value: object) -> bool:
-    return isinstance(value, frozenset)
-
-
-def _choices(key: str, value: Any, told_apart: tuple[str, ...] | None) -> list[Any]:
+def _choices(key: str, open_value: Iterable[Any], told_apart: tuple[str, ...] | None) -> list[Any]:
     if told_apart is None:
-        return [flag(key, each) for each in value]
-    texts = sorted(text(key, each, None) for each in value)
-    # All texts that the program does not name are alike to it: one stands for the rest.
-    others = [each for each in texts if each not in told_apart]
-    return [each for each in texts if each in told_apart] + others[:1]
+        return [flag(key, each) for each in open_value]
+    choices = []
+    other = None
+    for each in open_value:
+        if text(key, each, None) in told_apart:
+            choices.append(each)
+        else:
+            other = each
+    # All texts that the program does not tell apart are alike to it: one stands for the rest.
+    return choices if other is None else [*choices, other]
 
 
 def _exact(key: str, value: object) -> Exact:
@@ -123,18 +128,18 @@ def _exact(key: str, value: object) -> Exact:
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise UsageError(key, "is not a finite number")
-        if _exponent(value) < -MAX_DECIMALS:
-            raise UsageError(key, f"has more than {MAX_DECIMALS} decimals")
+        if not value:
+            return 0
     if value > LARGEST or value < -LARGEST:
         raise UsageError(key, "is larger than anything that can be metered")
-    numerator, denominator = value.as_integer_ratio()
+    if isinstance(value, int):
+        return int(value)
+    # Looked at before the ratio is taken: that of 1E-999999999 would fill the memory.
+    is_tiny = value.adjusted() < -MAX_DECIMALS
+    numerator, denominator = (0, 0) if is_tiny else value.as_integer_ratio()
+    if is_tiny or 10**MAX_DECIMALS % denominator:
+        raise UsageError(key, f"has more than {MAX_DECIMALS} decimals")
     return numerator if denominator == 1 else value
-
-
-def _exponent(value: Decimal) -> int:
-    exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int)  # a letter only for NaN and infinity
-    return exponent
 
 
 def _described(value: object) -> str:

@@ -38,14 +38,14 @@ class ProgramWriter:
             if key in defaults:
                 default = self.source.bind("default", defaults[key])
                 variables[key] = self.source.let(f"{parameter}.get({self.key_names[key]}, {default})")
-        self.source.line("is_whole = True")
         return variables
 
     def go_on_exactly(self) -> None:
-        """Whole numbers are exact as they are. Decimals are only where arithmetic may not round: the function
-        then calls itself there."""
-        again = f"{self.source.bind('without_rounding', without_rounding)}({self.source.name}, {self.source.parameter}, True)"
-        self.source.line(f"if not (is_whole or is_exact): return {again}")
+        """Whole numbers are exact as they are, Decimals only where arithmetic may not round: for a value that is not
+        a plain whole number the function calls itself there, once."""
+        exactly = self.source.bind("without_rounding", without_rounding)
+        again = f"{exactly}({self.source.name}, {self.source.parameter}, True)"
+        self.source.line(f"if not is_exact: return {again}")
 
     def check_text(self, key: str, variable: str) -> None:
         allowed = self.definition.values.get(key)

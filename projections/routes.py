@@ -16,6 +16,11 @@ from wire import ApiError, Cents, Route, cents_of, json_reply, read_query
 _queries = load_queries("projections")
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+#: Moments outside are not in Postgres's reach once they are moved to UTC, and nothing was used then.
+_FIRST_YEAR, _LAST_YEAR = 1970, 9000
+
+#: NUL has no place in Postgres.
+Filter = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class LogsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,9 +28,9 @@ class LogsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
     offset: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
-    cursor: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    key: str | None = None
-    model: str | None = None
+    cursor: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] | None = None
+    key: Filter | None = None
+    model: Filter | None = None
     from_: str | None = msgspec.field(name="from", default=None)
     to: str | None = None
 
@@ -176,6 +181,8 @@ def _moment(text: str | None, param: str) -> datetime | None:
         moment = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError as error:
         raise ApiError("invalid_request", f"{text!r} is neither an RFC 3339 time nor a date", param=param) from error
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise ApiError("invalid_request", f"not a moment from {_FIRST_YEAR} to {_LAST_YEAR}", param=param)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

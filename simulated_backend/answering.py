@@ -89,7 +89,7 @@ async def send_plain_at_pace(job: Job) -> None:
 
 
 async def _send_plain_part(job: Job, cut: Cut) -> None:
-    """Write what comes before the cut: the answer up to a token of its first choice, or an error instead of all of it."""
+    """Write what comes before the cut: the answer up to a token of its first choice, or an error in place of it."""
     exchange, connection = job.exchange, job.connection
     if cut.kind == "error":
         exchange.status = 500

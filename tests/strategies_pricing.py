@@ -52,32 +52,41 @@ _leaves = number_keys | decimals.map(Constant)
 _comparisons = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
 
 
-def _compound(numbers: st.SearchStrategy[Number]) -> st.SearchStrategy[Number]:
-    return st.one_of(
-        st.builds(Arithmetic, st.sampled_from(["+", "-", "*"]), numbers, numbers),
-        st.builds(Divide, numbers, positive_decimals),
-        st.builds(Extreme, st.sampled_from(["min", "max"]), st.lists(numbers, min_size=2, max_size=3).map(tuple)),
-        st.builds(Ceil, numbers),
-        st.builds(Choice, _conditions(numbers), numbers, numbers),
-    )
+@st.composite
+def numbers(draw: st.DrawFn, depth: int = 3) -> Number:
+    if depth == 0 or draw(st.booleans()):
+        return draw(_leaves)
+    inner = numbers(depth - 1)
+    match draw(st.sampled_from(["+", "-", "*", "/", "min", "max", "ceil", "if"])):
+        case "/":
+            return Divide(draw(inner), draw(positive_decimals))
+        case "ceil":
+            return Ceil(draw(inner))
+        case "if":
+            return Choice(draw(conditions(depth - 1)), draw(inner), draw(inner))
+        case "min" | "max" as function:
+            return Extreme(function, tuple(draw(st.lists(inner, min_size=2, max_size=3))))
+        case operator:
+            return Arithmetic(operator, draw(inner), draw(inner))
 
 
-def _conditions(numbers: st.SearchStrategy[Number]) -> st.SearchStrategy[Condition]:
-    plain = st.one_of(
-        st.sampled_from(FLAG_KEYS).map(Flag),
-        st.builds(TextIs, st.sampled_from(TEXT_KEYS), st.sampled_from(TEXTS), st.booleans()),
-        st.builds(Compare, _comparisons, number_keys, decimals.map(Constant)),
-        st.builds(Compare, _comparisons, numbers, numbers),
-    )
-    return st.recursive(
-        plain,
-        lambda inner: st.builds(Not, inner) | st.builds(Junction, st.sampled_from(["and", "or"]), inner, inner),
-        max_leaves=3,
-    )
-
-
-numbers: st.SearchStrategy[Number] = st.recursive(_leaves, _compound, max_leaves=6)
-conditions: st.SearchStrategy[Condition] = _conditions(_leaves | numbers)
+@st.composite
+def conditions(draw: st.DrawFn, depth: int = 2) -> Condition:
+    inner = conditions(depth - 1)
+    sorts = ["threshold", "text", "flag", "compare", "not", "and", "or"]
+    match draw(st.sampled_from(sorts if depth else sorts[:3])):
+        case "threshold":
+            return Compare(draw(_comparisons), draw(number_keys), Constant(draw(decimals)))
+        case "text":
+            return TextIs(draw(st.sampled_from(TEXT_KEYS)), draw(st.sampled_from(TEXTS)), draw(st.booleans()))
+        case "flag":
+            return Flag(draw(st.sampled_from(FLAG_KEYS)))
+        case "compare":
+            return Compare(draw(_comparisons), draw(numbers(depth)), draw(numbers(depth)))
+        case "not":
+            return Not(draw(inner))
+        case operator:
+            return Junction(operator, draw(inner), draw(inner))
 
 
 @st.composite
@@ -91,7 +100,7 @@ def tiers(draw: st.DrawFn) -> tuple[Tier, ...]:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Cases:
-    rows = draw(st.lists(st.builds(Case, conditions, prices), max_size=3))
+    rows = draw(st.lists(st.builds(Case, conditions(), prices), max_size=3))
     if draw(st.booleans()) or not rows:
         rows.append(Case(None, draw(prices)))
     return Cases(tuple(rows))
@@ -99,17 +108,17 @@ def cases(draw: st.DrawFn) -> Cases:
 
 rates: st.SearchStrategy[Rate] = st.one_of(
     st.builds(Flat, prices),
-    st.builds(Graduated, tiers(), st.just(ZERO) | numbers),
-    st.builds(Volume, tiers(), st.none() | numbers),
+    st.builds(Graduated, tiers(), st.just(ZERO) | numbers()),
+    st.builds(Volume, tiers(), st.none() | numbers()),
     cases(),
 )
 _part = Arithmetic("-", Key("input_tokens"), Key("cached_input_tokens"))
-meters = st.one_of(number_keys, st.just(_part), numbers)
+meters = st.one_of(number_keys, st.just(_part), numbers())
 
 _adjusting = st.sampled_from([Decimal(n) for n in ("0.5", "2", "1000000", "12.345", "0")])
 
 #: Half of the charges and adjustments hold always: what applies together is where bounds are hard.
-whens = st.one_of(st.none(), conditions)
+whens = st.one_of(st.none(), conditions())
 
 
 @st.composite

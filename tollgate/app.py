@@ -131,7 +131,8 @@ def _of_http(error: web.HTTPException) -> ApiError:
         case 404:
             return ApiError("not_found", "there is no such operation")
         case 405:
-            return ApiError("method_not_allowed", "the operation has another method", headers=dict(error.headers))
+            allowed = {"Allow": error.headers["Allow"]}
+            return ApiError("method_not_allowed", f"the operation has {allowed['Allow']}", headers=allowed)
         case 413:
             return ApiError("payload_too_large", "the body is too large")
         case _:

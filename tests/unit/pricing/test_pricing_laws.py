@@ -11,8 +11,7 @@ from tests.unit.pricing.naive_pricing import Refused, naive_price
 
 #: Each example is one program and several usages of it, so that these are thousands.
 thorough = settings(
-    max_examples=250,
-    deadline=None,
+    max_examples=2 * settings.default.max_examples,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 USAGES_PER_PROGRAM = range(5)
