@@ -47,6 +47,7 @@ TRANSIENT = (
 
 _log = structlog.get_logger(__name__)
 _queries = load_queries("ledger")
+_encode = msgspec.json.Encoder().encode
 _decode_accounts = msgspec.json.Decoder(list[AccountState]).decode
 _decode_keys = msgspec.json.Decoder(list[KeyState]).decode
 _decode_holds = msgspec.json.Decoder(list[HoldState]).decode
@@ -244,11 +245,11 @@ class Committer:
             _queries["append_group"],
             self._shard,
             # In order, so that two groups that each open the same accounts do not deadlock.
-            *_columns([books.accounts[i] for i in sorted(group.changed_accounts)], _ACCOUNT_COLUMNS),
-            *_columns([books.keys[i] for i in group.changed_keys], _KEY_COLUMNS),
-            *_columns([books.holds[i] for i in group.changed_holds], _HOLD_COLUMNS),
+            _json([books.accounts[i] for i in sorted(group.changed_accounts)]),
+            _json([books.keys[i] for i in group.changed_keys]),
+            _json([books.holds[i] for i in group.changed_holds]),
             list(group.ended_holds),
-            *_event_columns(group.rows),
+            _json([_event_row(nth, row) for nth, row in enumerate(group.rows, start=1)]),
         )
         return head
 
@@ -263,28 +264,41 @@ class Committer:
             connection.terminate()
 
 
-_ACCOUNT_COLUMNS = AccountState.__struct_fields__
-_KEY_COLUMNS = KeyState.__struct_fields__
-_HOLD_COLUMNS = HoldState.__struct_fields__
+class _EventRow(msgspec.Struct):
+    """A row of the log as ``append_group`` takes it."""
+
+    nth: int
+    stream_id: str
+    seq: int
+    type: str
+    at: datetime
+    hold_id: str | None
+    balance_microcents: int | None
+    held_microcents: int | None
+    idempotency_key: str | None
+    request_hash: str | None
+    payload: msgspec.Raw
 
 
-def _columns(rows: Sequence[Any], names: Sequence[str]) -> list[list[Any]]:
-    return [[getattr(row, name) for row in rows] for name in names]
+def _event_row(nth: int, row: Appended) -> _EventRow:
+    hashed = row.request_hash
+    return _EventRow(
+        nth,
+        row.stream_id,
+        row.seq,
+        row.event.__struct_config__.tag,  # type: ignore[arg-type]
+        row.at,
+        row.hold_id,
+        row.balance,
+        row.held,
+        row.idempotency_key,
+        None if hashed is None else "\\x" + hashed.hex(),
+        msgspec.Raw(row.payload.encode()),
+    )
 
 
-def _event_columns(rows: Sequence[Appended]) -> list[list[Any]]:
-    return [
-        [row.stream_id for row in rows],
-        [row.seq for row in rows],
-        [row.event.__struct_config__.tag for row in rows],
-        [row.at for row in rows],
-        [row.hold_id for row in rows],
-        [row.balance for row in rows],
-        [row.held for row in rows],
-        [row.idempotency_key for row in rows],
-        [row.request_hash for row in rows],
-        [row.payload for row in rows],
-    ]
+def _json(rows: list[Any]) -> str | None:
+    return _encode(rows).decode() if rows else None
 
 
 def _rows(decode: Callable[[str], list[State]], text: str | None) -> list[State]:

@@ -104,11 +104,12 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
 def _place(scope: Scope, command: PlaceHold, at: datetime, now: datetime) -> HoldPlaced:
     amount = _bookable(command.amount_microcents)
     account = _account(scope, command.stream_id)
+    month = month_of(at)
     arrival = None
     if command.key_id is not None:
         key = _active_key(scope, command.stream_id, command.key_id)
         arrival = _check_rate(key, now)
-        _check_budget(key, account.currency, amount, month_of(at), at)
+        _check_budget(key, account.currency, amount, month, at)
     _check_funds(account, amount)
     return HoldPlaced(
         hold_id=command.hold_id,
@@ -118,7 +119,7 @@ def _place(scope: Scope, command: PlaceHold, at: datetime, now: datetime) -> Hol
         price=command.price,
         worker_id=command.worker_id,
         expires_at=at + timedelta(seconds=command.lifetime_s),
-        budget_month=month_of(at),
+        budget_month=month,
         key_id=command.key_id,
         request_id=command.request_id,
         next_arrival=arrival,

@@ -47,7 +47,7 @@ class Lease:
         while True:
             try:
                 connection = await self._connect()
-            except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
                 _log.warning("lease.unreachable", worker_id=self.worker_id, error=repr(error))
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF_S)

@@ -7,7 +7,8 @@ MINUTE = timedelta(minutes=1)
 
 def month_of(at: datetime) -> str:
     """The calendar month, UTC, that a moment belongs to: ``2026-11``."""
-    return at.astimezone(UTC).strftime("%Y-%m")
+    at = at.astimezone(UTC)
+    return f"{at.year:04}-{at.month:02}"
 
 
 def month_end(at: datetime) -> datetime:

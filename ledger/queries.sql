@@ -4,10 +4,9 @@
 SELECT accounts, keys, holds, replays FROM lock_group($1, $2, $3, $4, $5, $6)
 
 -- append_group --
--- Write one decided group; the parameters are the columns of the function, see migrations.
-SELECT append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                    $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40,
-                    $41, $42, $43, $44, $45)
+-- Write one decided group; returns the position before its first event.
+-- $1 shard, $2 accounts, $3 keys or null, $4 holds or null, $5 ids of ended holds, $6 events
+SELECT append_group($1, $2, $3, $4, $5, $6)
 
 -- hold_history --
 -- How holds were placed and ended.

@@ -92,43 +92,28 @@ BEGIN
 END $$;
 
 -- Writes one decided group: states first, then the log's head, which stays locked until the commit, then the events.
--- Returns the position before the group's first event.
+-- Returns the position before the group's first event. The rows come as JSON arrays, the payload of an event as it is
+-- stored, to the byte: one text is much cheaper for the client to send than an array for each of forty columns.
 CREATE FUNCTION append_group(
-    p_shard smallint,
-    -- changed accounts
-    a_account_id text[], a_currency text[], a_seq bigint[], a_at timestamptz[], a_credited bigint[],
-    a_spent bigint[], a_held bigint[],
-    -- changed keys
-    k_key_id text[], k_account_id text[], k_is_active boolean[], k_rate_limit_rpm integer[],
-    k_monthly_budget bigint[], k_month text[], k_month_spent bigint[], k_month_held bigint[],
-    k_next_arrival timestamptz[], k_created_at timestamptz[], k_last_used_at timestamptz[],
-    -- placed or changed holds
-    h_hold_id text[], h_account_id text[], h_key_id text[], h_held bigint[], h_drawn bigint[], h_operation text[],
-    h_model text[], h_program text[], h_program_version integer[], h_program_digest text[], h_worker_id bigint[],
-    h_request_id text[], h_budget_month text[], h_placed_at timestamptz[], h_expires_at timestamptz[],
-    -- ended holds
-    ended_hold_id text[],
-    -- events, in order
-    e_stream_id text[], e_seq bigint[], e_type text[], e_at timestamptz[], e_hold_id text[],
-    e_balance_microcents bigint[], e_held_microcents bigint[], e_idempotency_key text[], e_request_hash bytea[],
-    e_payload text[]
+    p_shard smallint, p_accounts json, p_keys json, p_holds json, p_ended_holds text[], p_events json
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-    v_count bigint := cardinality(e_stream_id);
     v_head bigint;
 BEGIN
     INSERT INTO account_states AS s (shard, account_id, currency, seq, at, credited, spent, held)
-    SELECT p_shard, * FROM unnest(a_account_id, a_currency, a_seq, a_at, a_credited, a_spent, a_held)
+    SELECT p_shard, a.* FROM json_to_recordset(p_accounts) AS a (
+        account_id text, currency text, seq bigint, at timestamptz, credited bigint, spent bigint, held bigint)
     ON CONFLICT (shard, account_id) DO UPDATE
     SET seq = excluded.seq, at = excluded.at, credited = excluded.credited, spent = excluded.spent,
         held = excluded.held;
 
-    IF cardinality(k_key_id) > 0 THEN
+    IF p_keys IS NOT NULL THEN
         INSERT INTO key_states AS s (shard, key_id, account_id, is_active, rate_limit_rpm, monthly_budget, month,
                                      month_spent, month_held, next_arrival, created_at, last_used_at)
-        SELECT p_shard, * FROM unnest(k_key_id, k_account_id, k_is_active, k_rate_limit_rpm, k_monthly_budget,
-                                      k_month, k_month_spent, k_month_held, k_next_arrival, k_created_at,
-                                      k_last_used_at)
+        SELECT p_shard, k.* FROM json_to_recordset(p_keys) AS k (
+            key_id text, account_id text, is_active boolean, rate_limit_rpm integer, monthly_budget bigint,
+            month text, month_spent bigint, month_held bigint, next_arrival timestamptz, created_at timestamptz,
+            last_used_at timestamptz)
         ON CONFLICT (shard, key_id) DO UPDATE
         SET is_active = excluded.is_active, rate_limit_rpm = excluded.rate_limit_rpm,
             monthly_budget = excluded.monthly_budget, month = excluded.month, month_spent = excluded.month_spent,
@@ -136,31 +121,32 @@ BEGIN
             last_used_at = excluded.last_used_at;
     END IF;
 
-    IF cardinality(h_hold_id) > 0 THEN
+    IF p_holds IS NOT NULL THEN
         INSERT INTO open_holds AS s (shard, hold_id, account_id, key_id, held, drawn, operation, model, program,
                                      program_version, program_digest, worker_id, request_id, budget_month,
                                      placed_at, expires_at)
-        SELECT p_shard, * FROM unnest(h_hold_id, h_account_id, h_key_id, h_held, h_drawn, h_operation, h_model,
-                                      h_program, h_program_version, h_program_digest, h_worker_id, h_request_id,
-                                      h_budget_month, h_placed_at, h_expires_at)
+        SELECT p_shard, h.* FROM json_to_recordset(p_holds) AS h (
+            hold_id text, account_id text, key_id text, held bigint, drawn bigint, operation text, model text,
+            program text, program_version integer, program_digest text, worker_id bigint, request_id text,
+            budget_month text, placed_at timestamptz, expires_at timestamptz)
         ON CONFLICT (shard, hold_id) DO UPDATE
         SET held = excluded.held, drawn = excluded.drawn, expires_at = excluded.expires_at;
     END IF;
 
-    IF cardinality(ended_hold_id) > 0 THEN
-        DELETE FROM open_holds WHERE shard = p_shard AND hold_id = ANY (ended_hold_id);
+    IF cardinality(p_ended_holds) > 0 THEN
+        DELETE FROM open_holds WHERE shard = p_shard AND hold_id = ANY (p_ended_holds);
     END IF;
 
-    UPDATE log_heads SET position = position + v_count WHERE shard = p_shard
-    RETURNING position - v_count INTO STRICT v_head;
+    UPDATE log_heads SET position = position + json_array_length(p_events) WHERE shard = p_shard
+    RETURNING position - json_array_length(p_events) INTO STRICT v_head;
 
     INSERT INTO events (shard, position, stream_id, seq, type, at, hold_id, balance_microcents, held_microcents,
                         idempotency_key, request_hash, payload)
-    SELECT p_shard, v_head + n, stream_id, seq, type, at, hold_id, balance, held, idempotency_key, request_hash,
-           payload::json
-    FROM unnest(e_stream_id, e_seq, e_type, e_at, e_hold_id, e_balance_microcents, e_held_microcents,
-                e_idempotency_key, e_request_hash, e_payload) WITH ORDINALITY
-        AS e (stream_id, seq, type, at, hold_id, balance, held, idempotency_key, request_hash, payload, n);
+    SELECT p_shard, v_head + e.nth, e.stream_id, e.seq, e.type, e.at, e.hold_id, e.balance_microcents,
+           e.held_microcents, e.idempotency_key, e.request_hash, e.payload
+    FROM json_to_recordset(p_events) AS e (
+        nth bigint, stream_id text, seq bigint, type text, at timestamptz, hold_id text, balance_microcents bigint,
+        held_microcents bigint, idempotency_key text, request_hash bytea, payload json);
     RETURN v_head;
 END $$;
 

@@ -46,6 +46,7 @@ def without_rounding(function: Callable[P, T], *arguments: P.args, **named: P.kw
 
 
 def round_up(amount: Exact | Fraction, quantum: int) -> int:
+    """How many whole quanta hold the amount."""
     amount, quantum = _whole(amount, quantum)
     return -(-amount // quantum)
 

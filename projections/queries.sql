@@ -7,6 +7,16 @@ INSERT INTO projection_checkpoints (projection, shard) VALUES ($1, $2) ON CONFLI
 -- $1 projection, $2 shard
 SELECT position FROM projection_checkpoints WHERE projection = $1 AND shard = $2 FOR UPDATE
 
+-- head --
+-- The position of the last event of a shard; no row for a shard that the log does not have. $1 shard
+SELECT position FROM log_heads WHERE shard = $1
+
+-- untrue_heads --
+-- Shards whose head is not the position of their last event.
+SELECT coalesce(h.shard, e.shard) AS shard, h.position AS head, e.last
+FROM log_heads h FULL JOIN (SELECT shard, max(position) AS last FROM events GROUP BY shard) e ON e.shard = h.shard
+WHERE h.position IS DISTINCT FROM coalesce(e.last, 0) ORDER BY 1
+
 -- move_checkpoint --
 -- $1 projection, $2 shard, $3 position
 UPDATE projection_checkpoints SET position = $3 WHERE projection = $1 AND shard = $2

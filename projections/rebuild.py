@@ -19,6 +19,8 @@ from ledger.state import AccountState, Books, HoldState, KeyState
 from projections import usage
 
 SCRATCH = "tollgate_rebuild"
+#: Advisory lock at which a second rebuild waits for the first: there is one scratch schema ("rebuild" in ASCII).
+REBUILD_LOCK = 0x72656275696C64
 STATE_TABLES = ("account_states", "key_states", "open_holds")
 #: Every table that can be dropped and comes back by a rebuild.
 DERIVED_TABLES = (*STATE_TABLES, *usage.TABLES, "projection_checkpoints")
@@ -61,8 +63,10 @@ async def rebuild(connection: asyncpg.Connection, migrations: Sequence[str], pro
     usage. Raises LedgerCorrupt, and changes nothing, when the events do not follow from each other.
     """
     live = await connection.fetchval("SELECT current_schema()")
-    await _make_scratch(connection, migrations, live)
+    await connection.execute("SELECT pg_advisory_lock($1)", REBUILD_LOCK)
     try:
+        await _require_true_heads(connection)
+        await _make_scratch(connection, migrations, live)
         heads = {
             row["shard"]: row["position"] for row in await connection.fetch("SELECT shard, position FROM log_heads")
         }
@@ -88,8 +92,15 @@ async def rebuild(connection: asyncpg.Connection, migrations: Sequence[str], pro
     finally:
         await connection.execute(f"SET search_path = {live}")
         await connection.execute(f"DROP SCHEMA IF EXISTS {SCRATCH} CASCADE")
+        await connection.execute("SELECT pg_advisory_unlock($1)", REBUILD_LOCK)
     accounts = sum(len(fold.books.accounts) for fold in folds.values())
     return Rebuilt(events=sum(fold.position for fold in folds.values()), accounts=accounts)
+
+
+async def _require_true_heads(connection: asyncpg.Connection) -> None:
+    # States that leave the last events out would be believed by the next decision.
+    for row in await connection.fetch(_queries["untrue_heads"]):
+        raise LedgerCorrupt(f"shard {row['shard']}: the log's head says {row['head']}, its last event is {row['last']}")
 
 
 async def _make_scratch(connection: asyncpg.Connection, migrations: Sequence[str], live: str) -> None:

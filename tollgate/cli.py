@@ -12,6 +12,7 @@ from ledger import LedgerError
 from pricing import PricingError
 from tollgate import cli_accounts, cli_books, cli_prices, cli_serve
 from tollgate.embedded_postgres import EmbeddedPostgresError
+from tollgate.logging import log_trouble_to_stderr
 from tollgate.migrate import MigrationError
 from tollgate.settings import SettingsError
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for group in (cli_serve, cli_books, cli_accounts, cli_prices):
         group.add_commands(commands)
     options = parser.parse_args(arguments)
+    log_trouble_to_stderr()
     try:
         status = options.run(options)
         if asyncio.iscoroutine(status):

@@ -4,11 +4,13 @@ import argparse
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from accounts import Operators, ServiceTokens, Tokens, account_of, open_account
 from ledger import AccountState, Ledger, microcents_from_cents, units_text
+from ledger.reading import Balance
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool, database
 from tollgate.settings import Settings, load_settings, server_secret
@@ -25,6 +27,7 @@ def add_commands(commands: Any) -> None:
     opened.set_defaults(run=_open)
     show = account.add_parser("show", help="posted, held, available, open holds")
     show.add_argument("account_id")
+    show.add_argument("--as-of", type=datetime.fromisoformat, help="the balance at this moment, RFC 3339")
     show.set_defaults(run=_show)
     for name, run, about in (
         ("grant", _grant, "give credit"),
@@ -67,6 +70,11 @@ async def _open(options: argparse.Namespace) -> None:
 async def _show(options: argparse.Namespace) -> None:
     async with open_ledger(load_settings(options.config)) as ledger:
         state = await account_of(ledger, options.account_id)
+        if options.as_of is not None:
+            at = options.as_of if options.as_of.tzinfo else options.as_of.replace(tzinfo=UTC)
+            balance = await ledger.balance_as_of(state.account_id, at)
+            _print_balance(state.account_id, state.currency, balance)
+            return
         _print(state)
         for hold in await ledger.open_holds(state.account_id):
             print(
@@ -114,8 +122,11 @@ async def _revoke_token(options: argparse.Namespace) -> None:
 
 
 def _print(account: AccountState) -> None:
+    _print_balance(account.account_id, account.currency, account)
+
+
+def _print_balance(account_id: str, currency: str, balance: AccountState | Balance) -> None:
     print(
-        f"{account.account_id}  posted {units_text(account.posted, account.currency)}"
-        f"  held {units_text(account.held, account.currency)}"
-        f"  available {units_text(account.available, account.currency)}"
+        f"{account_id}  posted {units_text(balance.posted, currency)}  held {units_text(balance.held, currency)}"
+        f"  available {units_text(balance.available, currency)}"
     )

@@ -10,7 +10,7 @@ import msgspec
 
 from tollgate.database import database
 from tollgate.demo import run_demo
-from tollgate.logging import configure_logging
+from tollgate.logging import log_to_stdout
 from tollgate.processes import Supervisor, run_background_process, run_gate_worker, settings_arguments
 from tollgate.settings import Settings, SettingsError, load_settings, server_secret
 
@@ -41,7 +41,7 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    configure_logging()
+    log_to_stdout()
     settings = _settings(options)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,7 +71,7 @@ def _worker(options: argparse.Namespace) -> None:
 
 
 async def _demo(options: argparse.Namespace) -> None:
-    configure_logging()
+    log_to_stdout()
     await run_demo(port=options.port, workers=options.workers, token_latency_ms=options.token_latency_ms)
 
 

@@ -1,6 +1,8 @@
-"""One JSON object a line on stdout, events as noun.verb with keys."""
+"""One JSON object a line, events as noun.verb with keys."""
 
+import logging
 import sys
+from typing import BinaryIO
 
 import msgspec
 import structlog
@@ -8,8 +10,17 @@ import structlog
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-def configure_logging() -> None:
-    """Set structlog up for this process."""
+def log_to_stdout() -> None:
+    """What a process that serves does."""
+    _configure(sys.stdout.buffer, logging.INFO)
+
+
+def log_trouble_to_stderr() -> None:
+    """What a command does: its output is for people and pipes."""
+    _configure(sys.stderr.buffer, logging.WARNING)
+
+
+def _configure(stream: BinaryIO, level: int) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -18,7 +29,7 @@ def configure_logging() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=lambda event, **_: _encode(event)),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(20),
-        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
-        cache_logger_on_first_use=True,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.BytesLoggerFactory(stream),
+        cache_logger_on_first_use=level == logging.INFO,
     )

@@ -22,7 +22,7 @@ from prometheus_client import multiprocess
 
 from tollgate.app import gate_app
 from tollgate.background import run_background
-from tollgate.logging import configure_logging
+from tollgate.logging import log_to_stdout
 from tollgate.settings import Settings, SettingsError
 
 #: A process that ends is started again after this long, so that one that cannot start does not spin.
@@ -37,14 +37,14 @@ _log = structlog.get_logger(__name__)
 
 def run_gate_worker(settings: Settings, *, database_url: str, secret: bytes) -> None:
     """Be one gate process until SIGTERM or SIGINT; then finish what is in flight, and leave."""
-    configure_logging()
+    log_to_stdout()
     _die_with_parent()
     uvloop.run(_serve(settings, database_url, secret))
 
 
 def run_background_process(database_url: str) -> None:
     """Be the background process until SIGTERM or SIGINT."""
-    configure_logging()
+    log_to_stdout()
     _die_with_parent()
 
     async def run() -> None:

@@ -66,9 +66,7 @@ class Customer:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A streamed answer, open."""
         body = request(**fields, stream=True)
-        async with self.demo.http.open(
-            "POST", CHAT, body, headers=self.bearer(secret, **(simulate or {}))
-        ) as response:
+        async with self.demo.http.open("POST", CHAT, body, headers=self.bearer(secret, **(simulate or {}))) as response:
             yield response
 
     def sdk(self, **options: Any) -> openai.OpenAI:

@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from itertools import count
 from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
-from ledger import Committed, Ledger, LedgerUnavailable, Refused
+from ledger import Committed, ExtendHold, Ledger, LedgerUnavailable, RecordPriceEvent, Refused
 from tests.conftest import APP_SETTINGS, Clock
 from tests.integration.ledger.stored import broken_rules
 from tests.integration.ledger.wire_cutter import Cut, WireCutter, wire_to
+from tests.strategies import prefixed
 from tests.unit.ledger.scenes import (
     create_key,
     delete_key,
@@ -65,19 +65,17 @@ COMMANDS = [
 async def test_a_command_whose_connection_breaks_at_the_commit_is_carried_out_once_and_is_answered(
     far_ledger: Ledger, wire: tuple[WireCutter, str], admin: asyncpg.Connection, cut: Cut
 ) -> None:
-    numbers = count()
-    for first, command in COMMANDS:
-        ids = {name: f"{next(numbers)}_" for name in ("run",)}
+    for number, (first, command) in enumerate(COMMANDS):
         for preparation in first:
-            await far_ledger.submit(_renamed(preparation, ids["run"]))
-        renamed = _renamed(command, ids["run"])
+            await far_ledger.submit(_renamed(preparation, f"{number}_"))
+        renamed = _renamed(command, f"{number}_")
         before = await admin.fetchval("SELECT count(*) FROM events")
         wire[0].cut_next(cut)
 
         committed = await far_ledger.submit(renamed)
 
         written = await admin.fetchval("SELECT count(*) FROM events") - before
-        is_extension_again = type(command).__name__ == "ExtendHold" and cut is Cut.AFTER_COMMIT
+        is_extension_again = isinstance(command, ExtendHold) and cut is Cut.AFTER_COMMIT
         assert (2 if is_extension_again else 1) == written, command
         assert (cut is Cut.AFTER_COMMIT and not is_extension_again) == committed.replayed, command
     assert len(COMMANDS) == wire[0].cuts
@@ -108,19 +106,21 @@ async def test_commands_flow_on_while_connections_are_killed_and_each_is_carried
 
     async def kill_again_and_again() -> None:
         nonlocal kills
+        seen = 0
         while not finished.is_set():
-            kills += await admin.fetchval(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                " WHERE query ~ 'lock_group|append_group|BEGIN|COMMIT' AND pid <> pg_backend_pid()"
-                " AND datname = current_database()"
-            )
+            while (events := await admin.fetchval("SELECT count(*) FROM events")) == seen and not finished.is_set():
+                pass  # they need to get somewhere between two kills
+            seen = events
+            for _ in range(kills % 9):  # each time at another moment of a group
+                await admin.fetchval("SELECT 1")
+            kills += await admin.fetchval(_KILL_COMMITTERS)
 
     async def customer(number: int) -> list[Any]:
         results = []
         for n in range(5):
             hold = f"hold_{number}_{n}"
-            for command in (place(hold, 20), draw(hold, 3), settle(hold, 10)):
-                results.append((command, await _insist(ledger, command)))
+            commands = (place(hold, 20), draw(hold, 3), settle(hold, 10))
+            results += [(command, await _insist(ledger, command)) for command in commands]
         return results
 
     killer = asyncio.create_task(kill_again_and_again())
@@ -128,7 +128,7 @@ async def test_commands_flow_on_while_connections_are_killed_and_each_is_carried
     finished.set()
     await killer
 
-    assert kills > 3
+    assert kills > 5
     assert 2 + 150 == await admin.fetchval("SELECT count(*) FROM events")
     assert [] == await broken_rules(admin)
     for command, committed in [pair for pairs in results for pair in pairs]:
@@ -137,6 +137,12 @@ async def test_commands_flow_on_while_connections_are_killed_and_each_is_carried
     account = await ledger.account("acct_a")
     assert account is not None
     assert (50 * 13, 0) == (account.spent, account.held)
+
+
+_KILL_COMMITTERS = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE query ~ 'lock_group|append_group|BEGIN|COMMIT' AND datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 async def _insist(ledger: Ledger, command: Any) -> Committed:
@@ -151,6 +157,4 @@ async def _insist(ledger: Ledger, command: Any) -> Committed:
 
 
 def _renamed(command: Any, prefix: str) -> Any:
-    from tests.strategies import prefixed
-
-    return command if type(command).__name__ == "RecordPriceEvent" else prefixed(command, prefix)
+    return command if isinstance(command, RecordPriceEvent) else prefixed(command, prefix)

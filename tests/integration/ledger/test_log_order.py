@@ -6,30 +6,39 @@ from typing import Any
 
 import asyncpg
 
+from ledger.committer import Committer
+from ledger.group import Group
 from ledger.reading import events_after, head_position
-from ledger.sql import load_queries
 from tests.conftest import Connect
 from tests.integration.ledger.conftest import waits_for_a_lock
+from tests.unit.ledger.scenes import open_account
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-QUERIES = load_queries("ledger")
-NOTHING: list[Any] = []
 
 
-async def lock(connection: asyncpg.Connection, account: str) -> None:
-    """What a group does first."""
-    await connection.fetchrow(QUERIES["lock_group"], 0, [account], NOTHING, NOTHING, NOTHING, NOTHING)
+class Writer:
+    """One group's two statements, by hand, on a connection whose transaction belongs to the test."""
+
+    def __init__(self, connection: asyncpg.Connection, connect: Connect) -> None:
+        self.connection = connection
+        self._committer = Committer(connect, shard=0, clock=lambda: NOON)
+
+    async def lock(self, *commands: Any) -> Group:
+        """What a group does first: lock its accounts, and decide."""
+        group = Group(await self._committer._load(self.connection, commands, ()), NOON)
+        assert all(outcome.refusal is None for outcome in group.decide(commands))
+        return group
+
+    async def append(self, group: Group) -> int:
+        """What a group does last. Returns the head before it."""
+        return await self._committer._append(self.connection, group)
+
+    async def write(self, *commands: Any) -> int:
+        return await self.append(await self.lock(*commands))
 
 
-async def append(connection: asyncpg.Connection, account: str, seq: int = 1) -> int:
-    """What a group does last: one event, by hand. Returns the head before it."""
-    state = [[account], ["USD"], [seq], [NOON], [0], [0], [0]]
-    event = [[account], [seq], ["account.opened"], [NOON], [None], [0], [0], [f"open{seq}"], [None]]
-    payload = ['{"type":"account.opened","currency":"USD"}']
-    head: int = await connection.fetchval(
-        QUERIES["append_group"], 0, *state, *[NOTHING] * 11, *[NOTHING] * 15, NOTHING, *event, payload
-    )
-    return head
+async def writer(connect: Connect) -> Writer:
+    return Writer(await connect(), connect)
 
 
 class Follower:
@@ -50,15 +59,14 @@ class Follower:
 async def test_a_transaction_that_began_earlier_and_commits_later_is_not_missed(
     connect: Connect, pool: asyncpg.Pool
 ) -> None:
-    early, late, follower = await connect(), await connect(), Follower(pool)
+    early, late, follower = await writer(connect), await writer(connect), Follower(pool)
 
-    async with early.transaction():
-        await lock(early, "acct_early")
-        async with late.transaction():
-            await lock(late, "acct_late")
-            await append(late, "acct_late")
+    async with early.connection.transaction():
+        group = await early.lock(open_account("acct_early"))
+        async with late.connection.transaction():
+            await late.write(open_account("acct_late"))
         after_the_late_one = list(await follower.read())
-        await append(early, "acct_early")
+        await early.append(group)
         before_the_commit = list(await follower.read())
 
     assert [(1, "acct_late")] == after_the_late_one == before_the_commit
@@ -68,12 +76,12 @@ async def test_a_transaction_that_began_earlier_and_commits_later_is_not_missed(
 async def test_whoever_appends_while_another_has_not_committed_waits_and_comes_after(
     connect: Connect, pool: asyncpg.Pool, admin: asyncpg.Connection
 ) -> None:
-    first, second, follower = await connect(), await connect(), Follower(pool)
+    first, second, follower = await writer(connect), await writer(connect), Follower(pool)
 
-    async with first.transaction():
-        await append(first, "acct_first")
-        waiting = asyncio.create_task(append(second, "acct_second"))
-        await waits_for_a_lock(admin, second.get_server_pid())
+    async with first.connection.transaction():
+        await first.write(open_account("acct_first"))
+        waiting = asyncio.create_task(second.write(open_account("acct_second")))
+        await waits_for_a_lock(admin, second.connection.get_server_pid())
         while_both_are_open = list(await follower.read())
     await waiting
 
@@ -84,13 +92,13 @@ async def test_whoever_appends_while_another_has_not_committed_waits_and_comes_a
 async def test_a_transaction_that_is_rolled_back_leaves_no_gap(
     connect: Connect, pool: asyncpg.Pool, admin: asyncpg.Connection
 ) -> None:
-    first, second, follower = await connect(), await connect(), Follower(pool)
+    first, second, follower = await writer(connect), await writer(connect), Follower(pool)
 
-    transaction = first.transaction()
+    transaction = first.connection.transaction()
     await transaction.start()
-    await append(first, "acct_first")
-    waiting = asyncio.create_task(append(second, "acct_second"))
-    await waits_for_a_lock(admin, second.get_server_pid())
+    await first.write(open_account("acct_first"))
+    waiting = asyncio.create_task(second.write(open_account("acct_second")))
+    await waits_for_a_lock(admin, second.connection.get_server_pid())
     await transaction.rollback()
     await waiting
 
@@ -98,10 +106,10 @@ async def test_a_transaction_that_is_rolled_back_leaves_no_gap(
 
 
 async def test_a_reader_never_waits_for_a_writer(connect: Connect, pool: asyncpg.Pool) -> None:
-    writer, follower = await connect(), Follower(pool)
+    writing, follower = await writer(connect), Follower(pool)
 
-    async with writer.transaction(), asyncio.timeout(20):
-        await append(writer, "acct_open")
+    async with writing.connection.transaction(), asyncio.timeout(20):
+        await writing.write(open_account("acct_open"))
         seen = list(await follower.read())
 
     assert [] == seen
@@ -112,13 +120,14 @@ async def test_a_follower_of_a_busy_log_sees_every_position_once_and_in_order(
 ) -> None:
     follower = Follower(pool)
 
-    async def writer(name: str) -> None:
-        connection = await connect()
-        for seq in range(1, 41):
-            await append(connection, f"acct_{name}", seq)
-        await connection.close()
+    async def write_much(name: str) -> None:
+        one = await writer(connect)
+        for n in range(40):
+            async with one.connection.transaction():
+                await one.write(open_account(f"acct_{name}_{n}"))
+        await one.connection.close()
 
-    writers = asyncio.gather(*[writer(name) for name in "abcd"])
+    writers = asyncio.gather(*[write_much(name) for name in "abcd"])
     while not writers.done():
         await follower.read()
     await writers

@@ -71,6 +71,7 @@ def test_a_span_that_makes_no_sense_is_refused(span, reason):
 
 def test_what_is_below_zero_in_a_span_is_cut_off():
     assert charge('meter = "pages"\nprice = 1').bound({"pages": Span(-5, 5)}) == 5 * 10**8
+    assert charge('meter = "5 - pages"\nprice = 1').bound({"pages": Span(-5, 5)}) == 5 * 10**8
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,116 @@ def test_graduated_tiers_are_bounded_by_their_dearest_start(before, tokens, doll
     box = {"input_tokens": tokens, "month_tokens": before}
 
     assert Decimal(dollars) * 10**8 == charge(GRADUATED + 'tier_after = "month_tokens"').bound(box)
+
+
+def test_graduated_tiers_that_end_hold_no_more_than_is_left_of_them():
+    limited = charge("""
+    meter = "pages"
+    tiering = "graduated"
+    tier_after = "month"
+    tiers = [{ up_to = 100, price = 1 }]
+    """)
+
+    assert limited.bound({"pages": Span(0, 1000), "month": Span(60, 70)}) == 40 * 10**8
+
+
+@pytest.mark.parametrize(
+    ("tokens", "dollars"),
+    [(Span(0, 100), 100), (Span(0, 200), 200 * 5), (Span(101, 200), 200 * 5), (Span(201, 300), 300)],
+)
+def test_cases_that_are_not_decided_are_held_at_the_dearest_that_may_fit(tokens, dollars):
+    by_length = charge("""
+    meter = "tokens"
+    prices = [
+      { when = "tokens <= 100", price = 1 },
+      { when = "tokens <= 200", price = 5 },
+      { price = 1 },
+    ]
+    """)
+
+    assert by_length.bound({"tokens": tokens}) == dollars * 10**8
+
+
+@pytest.mark.parametrize(
+    ("meter", "box", "most"),
+    [
+        ("(a - 8) * (b - 8)", {"a": Span(0, 10), "b": Span(0, 10)}, 64),
+        ("(a - 8) * (b - 8)", {"a": Span(9, 10), "b": Span(10, 12)}, 8),
+        ("(a - 8) * b", {"a": Span(0, 10), "b": Span(0, 10)}, 20),
+        ("a * b", {"a": Span(2, 3), "b": Span(4, 5)}, 15),
+        ("max(a - b, 0)", {"a": Span(2, 9), "b": Span(4, 5)}, 5),
+        ("min(a, b) * 2", {"a": Span(2, 9), "b": Span(4, 5)}, 10),
+        ("10 - ceil(a / 4)", {"a": Span(3, 9)}, 9),
+        ("a if b > 3 else 10 - a", {"a": Span(0, 4), "b": Span(0, 3)}, 10),
+        ("a if b > 3 else 10 - a", {"a": Span(0, 4), "b": Span(4, 5)}, 4),
+        ("a if b > 3 else 10 - a", {"a": Span(6, 7), "b": Span(3, 4)}, 7),
+        ("a - a", {"a": Span(0, 9)}, 0),
+        ("(a + b) / 2 - b / 2", {"a": Span(0, 9), "b": Span(0, 9)}, "4.5"),
+    ],
+)
+def test_the_most_that_a_meter_can_be(meter, box, most):
+    assert charge(f'meter = "{meter}"\nprice = 1').bound(box) == Decimal(most) * 10**8
+
+
+NEVER, PERHAPS, ALWAYS = (10, 10), (20, 10), (20, 5)
+
+
+@pytest.mark.parametrize(
+    ("when", "hour", "bounds"),
+    [
+        ("hour == 5", Span(6, 9), NEVER),
+        ("hour == 5", Span(0, 4), NEVER),
+        ("hour == 5", Span(5, 9), PERHAPS),
+        ("hour == 5", Span(0, 5), PERHAPS),
+        ("hour == 5", Span(5, 5), ALWAYS),
+        ("hour != 5", Span(5, 5), NEVER),
+        ("hour != 5", Span(5, 9), PERHAPS),
+        ("hour != 5", Span(6, 9), ALWAYS),
+        ("hour < 5", Span(5, 6), NEVER),
+        ("hour < 5", Span(4, 5), PERHAPS),
+        ("hour < 5", Span(3, 4), ALWAYS),
+        ("hour <= 5", Span(6, 7), NEVER),
+        ("hour <= 5", Span(5, 6), PERHAPS),
+        ("hour <= 5", Span(4, 5), ALWAYS),
+        ("hour > 5", Span(4, 5), NEVER),
+        ("hour > 5", Span(5, 6), PERHAPS),
+        ("hour >= 5", Span(4, 5), PERHAPS),
+        ("hour >= 5", Span(5, 6), ALWAYS),
+        ("not hour > 5", Span(6, 9), NEVER),
+        ("not hour > 5", Span(5, 9), PERHAPS),
+        ("not hour > 5", Span(0, 5), ALWAYS),
+        ("hour > 2 and hour < 8", Span(8, 9), NEVER),
+        ("hour > 2 and hour < 8", Span(2, 5), PERHAPS),
+        ("hour > 2 and hour < 8", Span(3, 7), ALWAYS),
+        ("hour < 2 or hour > 8", Span(2, 8), NEVER),
+        ("hour < 2 or hour > 8", Span(0, 9), PERHAPS),
+        ("hour < 2 or hour > 8", Span(0, 1), ALWAYS),
+        ("min(hour, 5) == 5", Span(5, 9), ALWAYS),
+        ("ceil(hour / 2) > 2", Span(3, 4), NEVER),
+        ("ceil(hour / 2) > 2", Span(4, 5), PERHAPS),
+        ("(1 if hour > 5 else 3) > 2", Span(6, 9), NEVER),
+        ("(1 if hour > 5 else 3) > 2", Span(5, 9), PERHAPS),
+        ("(1 if hour > 5 else 3) > 2", Span(0, 5), ALWAYS),
+    ],
+)
+def test_a_condition_over_a_span_holds_never_perhaps_or_always(when, hour, bounds):
+    """A doubling shows whether the condition may hold, a halving whether it must."""
+
+    def adjusted(factor: str):
+        return program(f"""
+        [[charges]]
+        name = "request"
+        meter = "10"
+        price = 1
+        [[adjustments]]
+        name = "window"
+        when = "{when}"
+        factor = {factor}
+        """)
+
+    found = tuple(adjusted(factor).bound({"hour": hour}) // 10**8 for factor in ("2", "0.5"))
+
+    assert found == bounds
 
 
 def test_a_price_by_the_length_of_the_input_is_held_at_the_dearest_length_in_reach():
@@ -296,7 +407,7 @@ def test_texts_that_the_program_does_not_tell_apart_count_as_one_possibility():
 
 
 def test_a_text_without_a_price_is_left_out_of_an_open_set():
-    box = {"input_tokens": 10, "output_tokens": 10, "mode": frozenset({"a", "normal", "turbo"})}
+    box = {"input_tokens": 10, "output_tokens": 10, "mode": frozenset({*"abcdefghijklmnop", "normal"})}
 
     assert parse_program(CHAT).bound(box) == 10 * 15 + 10 * 30
     with pytest.raises(UsageError, match="has no price"):

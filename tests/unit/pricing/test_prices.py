@@ -100,6 +100,8 @@ def test_a_key_with_a_default_may_be_missing():
         ({"input_tokens": Decimal("Infinity")}, "input_tokens", "finite"),
         ({"input_tokens": 10**31}, "input_tokens", "larger than anything"),
         ({"input_tokens": Decimal("1E-31")}, "input_tokens", "decimals"),
+        ({"input_tokens": Decimal("1E-999999")}, "input_tokens", "decimals"),
+        ({"input_tokens": Decimal("1." + "1" * 31)}, "input_tokens", "decimals"),
         ({"mode": "turbo"}, "mode", "'turbo' has no price; priced are 'thinking', 'normal'"),
         ({"mode": 1}, "mode", "text is needed"),
     ],
@@ -408,6 +410,28 @@ def test_no_text_of_a_program_becomes_source_code():
         assert not any(key in name for key in chat.keys for name in names)
 
 
+def test_a_meter_that_may_be_a_difference_is_refused_below_zero():
+    capped = charge('meter = "min(a - b, 5)"\nprice = 1')
+
+    assert capped.price({"a": 9, "b": 1}).total_microcents == 5 * 10**8
+    with pytest.raises(UsageError, match="negative"):
+        capped.price({"a": 1, "b": 9})
+
+
+def test_a_minimum_finer_than_a_microcent_is_rounded_with_the_total():
+    least = program("""
+    [[charges]]
+    name = "c"
+    meter = "tokens"
+    price = 0
+    [[adjustments]]
+    name = "minimum"
+    minimum = 0.000000001
+    """)
+
+    assert least.price({"tokens": 1}).total_microcents == 1
+
+
 def test_numbers_are_exact_however_small_or_long():
     tiny = charge('meter = "tokens"\nprice = 0.000000000000000000000000000001\nper = 1_000_000')
     assert tiny.price({"tokens": 1}).total_microcents == 1
@@ -415,3 +439,9 @@ def test_numbers_are_exact_however_small_or_long():
 
     long = charge('meter = "seconds"\nprice = "0.123456789012345678901234567891"')
     assert long.price({"seconds": 10**30}).total_microcents == 123456789012345678901234567891 * 10**8
+
+    seconds = charge('meter = "seconds"\nprice = 0.1')
+    usage = {"seconds": Decimal("123456789012345678901234567890.5")}
+    assert seconds.price(usage).total_microcents == 1234567890123456789012345678905 * 10**6
+    assert seconds.bound(usage) == 1234567890123456789012345678905 * 10**6
+    assert seconds.price(usage).lines[0].quantity == "123456789012345678901234567890.5"

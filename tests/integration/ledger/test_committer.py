@@ -1,0 +1,266 @@
+"""The committer while Postgres is away, while callers leave, while it closes, and when too much waits for it."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ledger import Ledger, LedgerUnavailable, Refused, committer
+from ledger.committer import Committer
+from tests.conftest import Clock, Connect
+from tests.integration.ledger.conftest import waits_for_a_lock
+from tests.integration.ledger.stored import broken_rules
+from tests.unit.ledger.scenes import A, create_key, grant, open_account, place, settle
+
+
+class Network:
+    """Makes connections while it is up."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.is_up = True
+        self.attempts = 0
+        self.connections: list[asyncpg.Connection] = []
+        self._connect = connect
+        self._tried = asyncio.Event()
+
+    async def connect(self) -> asyncpg.Connection:
+        self.attempts += 1
+        self._tried.set()
+        if not self.is_up:
+            raise ConnectionRefusedError("the network is down")
+        self.connections.append(await self._connect())
+        return self.connections[-1]
+
+    async def was_tried(self, times: int) -> None:
+        """Return once a connection was asked for so many times."""
+        while self.attempts < times:
+            self._tried.clear()
+            await self._tried.wait()
+
+    def fail(self) -> None:
+        """Break every connection, and make no more."""
+        self.is_up = False
+        for connection in self.connections:
+            connection.terminate()
+
+
+@pytest.fixture
+def network(connect: Connect) -> Network:
+    return Network(connect)
+
+
+@pytest.fixture
+async def far_ledger(pool: asyncpg.Pool, network: Network, clock: Clock) -> Any:
+    ledger = await Ledger.open(pool, network.connect, clock)
+    yield ledger
+    async with asyncio.timeout(30):
+        await ledger.close()
+
+
+async def test_without_postgres_every_waiting_command_hears_that_the_ledger_is_unavailable(
+    far_ledger: Ledger, network: Network, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "RETRY_FOR_S", 0.2)
+    network.fail()
+
+    commands = [open_account(f"acct_{n}") for n in range(5)]
+    results = await asyncio.gather(*[far_ledger.submit(command) for command in commands], return_exceptions=True)
+
+    assert ["LedgerUnavailable"] * 5 == [type(result).__name__ for result in results]
+    assert network.attempts > 1
+    assert 0 == await admin.fetchval("SELECT count(*) FROM events")
+
+
+async def test_the_ledger_recovers_by_itself_when_postgres_is_back(
+    far_ledger: Ledger, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await far_ledger.submit(open_account())
+    monkeypatch.setattr(committer, "RETRY_FOR_S", 0.1)
+    network.fail()
+    with pytest.raises(LedgerUnavailable):
+        await far_ledger.submit(grant(1))
+
+    network.is_up = True
+    committed = await far_ledger.submit(grant(1))
+
+    assert (2, False) == (committed.stored.seq, committed.replayed)
+
+
+async def test_a_short_absence_of_postgres_is_not_noticed_by_callers(far_ledger: Ledger, network: Network) -> None:
+    await far_ledger.submit(open_account())
+    network.fail()
+    waiting = asyncio.create_task(far_ledger.submit(grant(1)))
+    await network.was_tried(3)
+
+    network.is_up = True
+
+    assert 2 == (await waiting).stored.seq
+
+
+async def test_beyond_the_waiting_limit_a_command_is_refused_at_once(
+    far_ledger: Ledger, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "MAX_WAITING", 3)
+    network.fail()
+    at_postgres = asyncio.create_task(far_ledger.submit(open_account("acct_0")))
+    await network.was_tried(1)
+    waiting = [asyncio.create_task(far_ledger.submit(open_account(f"acct_{n}"))) for n in range(1, 4)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(LedgerUnavailable):
+        await far_ledger.submit(open_account("acct_4"))
+
+    network.is_up = True
+    results = await asyncio.gather(at_postgres, *waiting)
+    assert [1, 1, 1, 1] == [committed.stored.seq for committed in results]
+
+
+async def test_a_caller_that_leaves_while_its_command_waits_withdraws_it(
+    far_ledger: Ledger, network: Network, admin: asyncpg.Connection
+) -> None:
+    network.fail()
+    at_postgres = asyncio.create_task(far_ledger.submit(open_account("acct_first")))
+    await network.was_tried(1)
+    leaving = asyncio.create_task(far_ledger.submit(open_account("acct_leaving")))
+    staying = asyncio.create_task(far_ledger.submit(open_account("acct_staying")))
+    await asyncio.sleep(0)
+
+    leaving.cancel()
+    network.is_up = True
+    await asyncio.gather(at_postgres, staying)
+
+    assert leaving.cancelled()
+    streams = await admin.fetch("SELECT stream_id FROM events ORDER BY position")
+    assert ["acct_first", "acct_staying"] == [row["stream_id"] for row in streams]
+
+
+async def test_a_caller_that_leaves_while_its_group_is_at_postgres_disturbs_nobody(
+    ledger: Ledger, connect: Connect, admin: asyncpg.Connection
+) -> None:
+    for command in (open_account(), grant(100)):
+        await ledger.submit(command)
+    blocker = await connect()
+    async with blocker.transaction():
+        await blocker.execute("SELECT FROM account_states WHERE account_id = $1 FOR UPDATE", A)
+        leaving = asyncio.create_task(ledger.submit(place("hold_1", 60)))
+        staying = asyncio.create_task(ledger.submit(place("hold_2", 30)))
+        await waits_for_a_lock(admin, await _pid_of_the_waiting(admin))
+        leaving.cancel()
+    await blocker.close()
+
+    assert (await staying).account.held == 90
+    replayed = await ledger.submit(place("hold_1", 60))
+    assert replayed.replayed
+    assert [] == await broken_rules(admin)
+
+
+async def test_closing_carries_out_what_was_submitted_and_takes_nothing_more(
+    pool: asyncpg.Pool, connect: Connect, clock: Clock, admin: asyncpg.Connection
+) -> None:
+    ledger = await Ledger.open(pool, connect, clock)
+    submitted = [asyncio.create_task(ledger.submit(open_account(f"acct_{n}"))) for n in range(20)]
+    await asyncio.sleep(0)
+
+    await ledger.close()
+
+    assert all(task.done() for task in submitted)
+    assert 20 == await admin.fetchval("SELECT count(*) FROM events")
+    with pytest.raises(LedgerUnavailable):
+        await ledger.submit(open_account("acct_late"))
+
+
+async def test_a_stream_whose_state_was_lost_fails_alone_and_in_bounded_time(
+    ledger: Ledger, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next event would take a seq that is there already, however often that is tried."""
+    monkeypatch.setattr(committer, "RETRY_FOR_S", 0.1)
+    await ledger.submit(open_account())
+    await ledger.submit(grant(5))
+    await admin.execute("UPDATE account_states SET seq = 1 WHERE account_id = $1", A)
+
+    async with asyncio.timeout(20):
+        broken, sound = await asyncio.gather(
+            ledger.submit(grant(1, "again")), ledger.submit(open_account("acct_b")), return_exceptions=True
+        )
+
+    assert isinstance(broken, asyncpg.UniqueViolationError)
+    assert not isinstance(sound, BaseException)
+
+
+async def test_what_a_commit_returns_is_what_is_stored(ledger: Ledger, clock: Clock) -> None:
+    results = []
+    for command in (open_account(), grant(100), create_key(budget=90), place("hold_1", 60, key_id="key_1")):
+        results.append(await ledger.submit(command))
+        clock.advance(seconds=1)
+    results.append(await ledger.submit(settle("hold_1", 25)))
+
+    assert await ledger.stream(A) == [committed.stored for committed in results]
+    assert await ledger.account(A) == results[-1].account
+    assert await ledger.keys(A) == [results[-1].key]
+    assert [] == await ledger.open_holds(A)
+    assert (75, 0, 25) == (results[-1].account.available, results[-1].account.held, results[-1].account.spent)
+
+
+async def test_an_open_hold_reads_as_what_was_asked_for(ledger: Ledger) -> None:
+    command = place("hold_1", 60, key_id="key_1", request_id="req_1", worker_id=2**31 - 1)
+    for preparation in (open_account(), grant(100), create_key()):
+        await ledger.submit(preparation)
+
+    await ledger.submit(command)
+
+    (hold,) = await ledger.open_holds(A)
+    assert (60, "key_1", "req_1", 2**31 - 1, command.price) == (
+        hold.held,
+        hold.key_id,
+        hold.request_id,
+        hold.worker_id,
+        hold.price,
+    )
+
+
+async def test_of_a_refused_command_nothing_is_written(ledger: Ledger, admin: asyncpg.Connection) -> None:
+    for command in (open_account(), grant(100), create_key(rpm=1, budget=50), place("hold_1", 50, key_id="key_1")):
+        await ledger.submit(command)
+    before = await _everything(admin)
+
+    for command in (
+        place("hold_2", 1, key_id="key_1"),
+        place("hold_2", 51),
+        place("hold_1", 51),
+        settle("hold_2", 1),
+        grant(101),
+        grant(0, "x"),
+        create_key(rpm=2),
+    ):
+        with pytest.raises(Refused):
+            await ledger.submit(command)
+
+    assert before == await _everything(admin)
+
+
+async def test_a_committer_counts_its_groups_and_commands(connect: Connect, clock: Clock, database_url: str) -> None:
+    one = Committer(connect, shard=0, clock=clock)
+    submitted = [asyncio.create_task(one.submit(open_account(f"acct_{n}"))) for n in range(30)]
+    await asyncio.sleep(0)
+    one.start()
+
+    await asyncio.gather(*submitted)
+    await one.close()
+
+    assert (1, 30) == (one.groups, one.commands)
+
+
+async def _everything(db: asyncpg.Connection) -> list[list[asyncpg.Record]]:
+    tables = ("events", "log_heads", "account_states", "key_states", "open_holds")
+    return [await db.fetch(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]
+
+
+async def _pid_of_the_waiting(db: asyncpg.Connection) -> int:
+    async with asyncio.timeout(20):
+        while True:
+            pid = await db.fetchval(
+                "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            if pid is not None:
+                return int(pid)

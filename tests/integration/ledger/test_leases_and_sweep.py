@@ -1,0 +1,255 @@
+"""The holds of a dead worker end, those of a living one never do, and those past their time end at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from ledger import Committed, ExpireHold, Lease, Ledger, Refused, Sweeper, new_worker_id
+from ledger.leases import LEASE_CLASS
+from tests.conftest import Clock, Connect
+from tests.integration.ledger.conftest import waits_for_a_lock
+from tests.integration.ledger.stored import broken_rules
+from tests.unit.ledger.scenes import A, extend, grant, open_account, place, settle
+
+ALIVE, DEAD = 1, 2_147_483_647
+HOLDER = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND granted"
+
+
+@pytest_asyncio.fixture
+async def funded_ledger(ledger: Ledger) -> Ledger:
+    await ledger.submit(open_account())
+    await ledger.submit(grant(1_000))
+    return ledger
+
+
+@pytest.fixture
+def sweeper(pool: asyncpg.Pool, funded_ledger: Ledger) -> Sweeper:
+    return Sweeper(pool, funded_ledger.submit)
+
+
+@pytest_asyncio.fixture
+async def lease(connect: Connect) -> AsyncIterator[Lease]:
+    """The lease of the worker that is alive."""
+    lease = Lease(connect, ALIVE)
+    await lease.start()
+    yield lease
+    await lease.close()
+
+
+async def open_holds(ledger: Ledger) -> list[str]:
+    return [hold.hold_id for hold in await ledger.open_holds(A)]
+
+
+async def lease_is_held(db: asyncpg.Connection, worker_id: int) -> bool:
+    held = (
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND granted)"
+    )
+    return bool(await db.fetchval(held, LEASE_CLASS, worker_id))
+
+
+async def test_the_holds_of_a_dead_worker_end_with_the_second_sweep_and_those_of_a_living_one_stay(
+    funded_ledger: Ledger, sweeper: Sweeper, lease: Lease, clock: Clock, admin: asyncpg.Connection
+) -> None:
+    for command in (
+        place("of_the_living", 10, worker_id=ALIVE),
+        place("of_the_dead_1", 10, worker_id=DEAD),
+        place("of_the_dead_2", 10, worker_id=DEAD),
+    ):
+        await funded_ledger.submit(command)
+
+    ended = [await sweeper.sweep(clock.now) for _ in range(4)]
+
+    assert [0, 2, 0, 0] == ended
+    assert ["of_the_living"] == await open_holds(funded_ledger)
+    last: Any = (await funded_ledger.stream(A))[-1].event
+    assert ("hold.expired", "worker_gone") == (last.__struct_config__.tag, last.reason)
+    assert [] == await broken_rules(admin)
+
+
+async def test_a_worker_that_is_back_by_the_second_sweep_keeps_its_holds(
+    funded_ledger: Ledger, sweeper: Sweeper, connect: Connect, clock: Clock
+) -> None:
+    await funded_ledger.submit(place("hold_1", 10, worker_id=DEAD))
+    await sweeper.sweep(clock.now)
+    lease = Lease(connect, DEAD)
+    await lease.start()
+
+    ended = [await sweeper.sweep(clock.now) for _ in range(3)]
+    await lease.close()
+
+    assert [0, 0, 0] == ended
+    assert ["hold_1"] == await open_holds(funded_ledger)
+
+
+async def test_a_worker_is_dead_after_two_sweeps_in_a_row_and_not_after_two_in_all(
+    funded_ledger: Ledger, sweeper: Sweeper, connect: Connect, clock: Clock
+) -> None:
+    await funded_ledger.submit(place("hold_1", 10, worker_id=DEAD))
+    await sweeper.sweep(clock.now)
+    lease = Lease(connect, DEAD)
+    await lease.start()
+    await sweeper.sweep(clock.now)
+    await lease.close()
+
+    first_free_again = await sweeper.sweep(clock.now)
+    second_free_again = await sweeper.sweep(clock.now)
+
+    assert (0, 1) == (first_free_again, second_free_again)
+
+
+async def test_an_overdue_hold_ends_with_the_first_sweep_even_of_a_living_worker(
+    funded_ledger: Ledger, sweeper: Sweeper, lease: Lease, clock: Clock
+) -> None:
+    await funded_ledger.submit(place("hold_1", 10, worker_id=ALIVE, lifetime_s=60))
+
+    on_time = await sweeper.sweep(clock.now + timedelta(seconds=60))
+    overdue = await sweeper.sweep(clock.now + timedelta(seconds=60, microseconds=1))
+
+    assert (0, 1) == (on_time, overdue)
+    last: Any = (await funded_ledger.stream(A))[-1].event
+    assert ("hold.expired", "time_limit") == (last.__struct_config__.tag, last.reason)
+
+
+async def test_a_hold_that_is_extended_while_the_sweep_is_under_way_lives_on(
+    funded_ledger: Ledger, pool: asyncpg.Pool, lease: Lease, clock: Clock
+) -> None:
+    await funded_ledger.submit(place("hold_1", 10, worker_id=ALIVE, lifetime_s=60))
+    clock.advance(seconds=61)
+
+    async def submit_after_the_extension(command: ExpireHold) -> Committed:
+        await funded_ledger.submit(extend("hold_1", 20, lifetime_s=60))
+        return await funded_ledger.submit(command)
+
+    ended = await Sweeper(pool, submit_after_the_extension).sweep(clock.now)
+
+    assert 0 == ended
+    (hold,) = await funded_ledger.open_holds(A)
+    assert (20, clock.now + timedelta(seconds=60)) == (hold.held, hold.expires_at)
+
+
+async def test_a_sweep_and_a_settlement_of_the_same_hold_have_exactly_one_winner(
+    funded_ledger: Ledger, pool: asyncpg.Pool, clock: Clock, admin: asyncpg.Connection
+) -> None:
+    sweepers = [Sweeper(pool, funded_ledger.submit) for _ in range(2)]
+    await funded_ledger.submit(place("makes_it_suspect", 1, worker_id=DEAD))
+    for sweeper in sweepers:
+        await sweeper.sweep(clock.now)
+    for n in range(12):
+        await funded_ledger.submit(place(f"hold_{n}", 10, worker_id=DEAD))
+
+        async def settle_it(hold_id: str = f"hold_{n}") -> bool:
+            try:
+                await funded_ledger.submit(settle(hold_id, 5))
+            except Refused:
+                return False
+            return True
+
+        results = await asyncio.gather(settle_it(), *[sweeper.sweep(clock.now) for sweeper in sweepers])
+
+        ends = [s.event for s in await funded_ledger.stream(A) if getattr(s.event, "hold_id", None) == f"hold_{n}"][1:]
+        assert len(ends) <= 1
+        assert results[0] == (bool(ends) and ends[0].__struct_config__.tag == "hold.settled")
+    for _ in range(2):
+        await sweepers[0].sweep(clock.now)
+    assert [] == await open_holds(funded_ledger)
+    assert [] == await broken_rules(admin)
+
+
+async def test_several_sweepers_end_each_hold_once(
+    funded_ledger: Ledger, pool: asyncpg.Pool, clock: Clock, admin: asyncpg.Connection
+) -> None:
+    for n in range(20):
+        await funded_ledger.submit(place(f"hold_{n}", 10, worker_id=DEAD, lifetime_s=n % 2 * 60))
+    clock.advance(seconds=1)
+    sweepers = [Sweeper(pool, funded_ledger.submit) for _ in range(3)]
+
+    for _ in range(6):
+        await asyncio.gather(*[sweeper.sweep(clock.now) for sweeper in sweepers])
+
+    assert [] == await open_holds(funded_ledger)
+    assert 2 + 20 + 20 == await admin.fetchval("SELECT count(*) FROM events")
+    assert [] == await broken_rules(admin)
+
+
+async def test_a_sweep_frees_the_leases_that_it_tried(
+    funded_ledger: Ledger, sweeper: Sweeper, connect: Connect, clock: Clock, admin: asyncpg.Connection
+) -> None:
+    await funded_ledger.submit(place("hold_1", 10, worker_id=DEAD))
+
+    await sweeper.sweep(clock.now)
+
+    assert not await lease_is_held(admin, DEAD)
+
+
+async def test_a_lease_is_held_from_its_start_to_its_close_and_by_one_worker_only(
+    connect: Connect, admin: asyncpg.Connection
+) -> None:
+    worker_id = new_worker_id()
+    lease, second = Lease(connect, worker_id), Lease(connect, worker_id)
+    await lease.start()
+    assert await lease_is_held(admin, worker_id)
+
+    starting = asyncio.create_task(second.start())
+    await waits_for_a_lock(admin, await _pid_waiting_for(admin, worker_id))
+    assert not starting.done()
+    await lease.close()
+    await starting
+
+    assert await lease_is_held(admin, worker_id)
+    await second.close()
+    await _until_free(admin, worker_id)
+
+
+async def test_a_lease_whose_connection_is_killed_is_taken_again(lease: Lease, admin: asyncpg.Connection) -> None:
+    pid = await admin.fetchval(HOLDER, LEASE_CLASS, ALIVE)
+
+    await admin.execute("SELECT pg_terminate_backend($1)", pid)
+
+    async with asyncio.timeout(20):
+        while (again := await admin.fetchval(HOLDER, LEASE_CLASS, ALIVE)) in (None, pid):
+            pass  # the server has answered meanwhile
+    assert again != pid
+
+
+async def test_a_lease_that_cannot_reach_postgres_tries_on(connect: Connect, admin: asyncpg.Connection) -> None:
+    failures = [
+        ConnectionRefusedError(),
+        asyncpg.CannotConnectNowError(),
+        asyncpg.InterfaceError("closing"),
+        TimeoutError(),
+    ]
+
+    async def shaky() -> asyncpg.Connection:
+        if failures:
+            raise failures.pop()
+        return await connect()
+
+    lease = Lease(shaky, ALIVE)
+    async with asyncio.timeout(20):
+        await lease.start()
+
+    assert await lease_is_held(admin, ALIVE)
+    await lease.close()
+
+
+def test_worker_ids_fit_the_second_key_of_an_advisory_lock() -> None:
+    assert all(0 <= new_worker_id() < 2**31 for _ in range(1_000))
+
+
+async def _pid_waiting_for(db: asyncpg.Connection, worker_id: int) -> int:
+    waiting = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND NOT granted"
+    async with asyncio.timeout(20):
+        while (pid := await db.fetchval(waiting, LEASE_CLASS, worker_id)) is None:
+            pass  # the server has answered meanwhile
+    return int(pid)
+
+
+async def _until_free(db: asyncpg.Connection, worker_id: int) -> None:
+    async with asyncio.timeout(20):
+        while await lease_is_held(db, worker_id):
+            pass  # the server has answered meanwhile

@@ -1,0 +1,122 @@
+"""Rules of the house that a reader would otherwise have to check by eye."""
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: Rooms where money is reckoned.
+MONEY_ROOMS = [room for room in ("ledger", "pricing", "payments") if (ROOT / room).is_dir()]
+PACKAGES = sorted(path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name not in ("tests", "bench"))
+
+LONGEST_FUNCTION = 70  # lines from its def, decorators and docstring not counted
+LONGEST_FILE = 500
+
+#: What may stand in a money room although it is a float, a division or a clock, and why.
+#: (file, the source of the expression) → reason
+EXCEPTIONS = {
+    ("ledger/errors.py", "float"): "seconds until a refused request may come again; no money",
+    ("ledger/committer.py", "5.0"): "seconds of retrying",
+    ("ledger/committer.py", "0.05"): "seconds of backoff",
+    ("ledger/committer.py", "1.0"): "seconds of backoff",
+}
+
+
+def python_files(*rooms: str) -> list[Path]:
+    return sorted(file for room in rooms for file in (ROOT / room).rglob("*.py"))
+
+
+def all_files() -> list[Path]:
+    packages = [package.name for package in PACKAGES]
+    return python_files(*packages, "tests", "bench")
+
+
+def relative(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+def floats_and_clocks(file: Path) -> Iterator[tuple[int, str]]:
+    """(line, source) of every float, true division and clock in a file."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Constant(value=float() | complex()):
+                yield node.lineno, ast.unparse(node)
+            case ast.Name(id="float" | "complex", ctx=ast.Load()):
+                yield node.lineno, ast.unparse(node)
+            case ast.BinOp(op=ast.Div()) | ast.AugAssign(op=ast.Div()):
+                yield node.lineno, ast.unparse(node)
+            case ast.Attribute(value=ast.Name(id="time"), attr="time" | "time_ns" | "monotonic" | "localtime"):
+                yield node.lineno, ast.unparse(node)
+            case ast.Attribute(attr="now" | "utcnow" | "today", value=ast.Name(id="datetime" | "date")):
+                yield node.lineno, ast.unparse(node)
+            case ast.Import(names=names) if any(name.name in ("math", "random") for name in names):
+                yield node.lineno, ast.unparse(node)
+            case ast.ImportFrom(module="math" | "random"):
+                yield node.lineno, ast.unparse(node)
+
+
+@pytest.mark.parametrize("file", python_files(*MONEY_ROOMS), ids=relative)
+def test_no_float_no_division_and_no_clock_stands_where_money_is_reckoned(file: Path) -> None:
+    found = [
+        f"{relative(file)}:{line}: {source}"
+        for line, source in floats_and_clocks(file)
+        if (relative(file), source) not in EXCEPTIONS
+    ]
+
+    assert [] == found
+
+
+def test_every_exception_from_that_rule_is_still_needed() -> None:
+    found = {(relative(file), source) for file in python_files(*MONEY_ROOMS) for _, source in floats_and_clocks(file)}
+
+    assert set() == EXCEPTIONS.keys() - found
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_every_package_says_what_it_is_and_what_it_exports(package: Path) -> None:
+    module = importlib.import_module(package.name)
+
+    assert module.__doc__
+    assert len(module.__doc__.split()) >= 10
+    if len(python_files(package.name)) > 1 and package.name not in ("migrations", "tollgate"):
+        assert module.__all__ == sorted(module.__all__)
+        assert [] == [name for name in module.__all__ if not hasattr(module, name)]
+
+
+@pytest.mark.parametrize("file", all_files(), ids=relative)
+def test_files_and_functions_stay_short(file: Path) -> None:
+    text = file.read_text()
+
+    assert text.count("\n") <= LONGEST_FILE
+    assert [] == [
+        f"{node.name}: {length}"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := length_without_docstring(node)) > LONGEST_FUNCTION
+    ]
+
+
+def length_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    docstring = function.body[0] if ast.get_docstring(function) is not None else None
+    documented = 0 if docstring is None else (docstring.end_lineno or 0) - docstring.lineno + 1
+    return (function.end_lineno or 0) - function.lineno + 1 - documented
+
+
+def test_nothing_is_a_dumping_ground() -> None:
+    grounds = {"utils", "util", "common", "helpers", "helper", "misc", "shared", "base", "core", "services", "models"}
+
+    assert [] == [relative(file) for file in all_files() if {file.stem, *file.parent.parts[-1:]} & grounds]
+
+
+@pytest.mark.parametrize("file", python_files("tests"), ids=relative)
+def test_every_test_name_is_a_sentence(file: Path) -> None:
+    names = [
+        node.name
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
+
+    assert [] == [name for name in names if name.count("_") < 4]
