@@ -45,7 +45,6 @@ class RequestHold:
                 hold_id=self.id,
                 amount_microcents=price.total_microcents,
                 usage=usage,
-                lines=list(price.lines),
                 outcome=outcome,
                 backend=backend,
             )

@@ -20,7 +20,7 @@ from ledger.commands import (
     VoidHold,
 )
 from ledger.errors import LedgerCorrupt, LedgerError, LedgerUnavailable, Refused
-from ledger.events import PRICE_BOOK, ChargeLine, PriceRef, StoredEvent
+from ledger.events import PRICE_BOOK, PriceRef, StoredEvent
 from ledger.group import Committed
 from ledger.ids import new_id
 from ledger.leases import Lease, new_worker_id
@@ -34,7 +34,6 @@ __all__ = [
     "PRICE_BOOK",
     "AccountState",
     "AdjustBalance",
-    "ChargeLine",
     "Committed",
     "CreateKey",
     "DeleteKey",

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ledger.events import ChargeLine, PriceBookEvent, PriceRef
+from ledger.events import PriceBookEvent, PriceRef
 from ledger.money import Microcents
 
 
@@ -79,7 +79,6 @@ class DrawHold(CommandBase, frozen=True, kw_only=True, tag=True):
     reference: str
     amount_microcents: Microcents
     usage: dict[str, Any]
-    lines: list[ChargeLine] = []
 
 
 class SettleHold(CommandBase, frozen=True, kw_only=True, tag=True):
@@ -88,7 +87,6 @@ class SettleHold(CommandBase, frozen=True, kw_only=True, tag=True):
     hold_id: str
     amount_microcents: Microcents
     usage: dict[str, Any]
-    lines: list[ChargeLine] = []
     outcome: str = "completed"
     backend: str | None = None
 

@@ -155,7 +155,6 @@ def _draw(scope: Scope, command: DrawHold) -> HoldDrawn:
         placed_at=hold.placed_at,
         price=hold.price,
         usage=command.usage,
-        lines=command.lines,
         key_id=hold.key_id,
         request_id=hold.request_id,
     )
@@ -174,7 +173,6 @@ def _settle(scope: Scope, command: SettleHold) -> HoldSettled:
         debt_microcents=Microcents(max(overrun - max(account.available, 0), 0)),
         price=hold.price,
         usage=command.usage,
-        lines=command.lines,
         outcome=command.outcome,
         backend=command.backend,
     )

@@ -73,15 +73,6 @@ class PriceRef(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # hex SHA-256 of the program's text
 
 
-class ChargeLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One named line of a charge, as on the receipt. ``quantity`` and ``unit_price`` are exact decimals as text."""
-
-    name: str
-    quantity: str
-    unit_price: str
-    amount_microcents: Microcents
-
-
 class HoldPlaced(EventBase, frozen=True, kw_only=True, tag="hold.placed"):
     hold_id: str
     amount_microcents: Microcents
@@ -115,7 +106,6 @@ class HoldDrawn(EventBase, frozen=True, kw_only=True, tag="hold.drawn"):
     placed_at: datetime
     price: PriceRef
     usage: dict[str, Any]
-    lines: list[ChargeLine] = []
     key_id: str | None = None
     request_id: str | None = None
 
@@ -133,7 +123,10 @@ class HoldEnd(EventBase, frozen=True, kw_only=True):
 
 
 class HoldSettled(HoldEnd, frozen=True, kw_only=True, tag="hold.settled"):
-    """The hold ended by a charge of exactly what was used. held + overrun = amount + released."""
+    """The hold ended by a charge of exactly what was used. held + overrun = amount + released.
+
+    The lines of the receipt are not stored: the program and the usage give them again, always the same.
+    """
 
     amount_microcents: Microcents
     released_microcents: Microcents  # unused part, available again
@@ -141,7 +134,6 @@ class HoldSettled(HoldEnd, frozen=True, kw_only=True, tag="hold.settled"):
     debt_microcents: Microcents  # the part of the overrun that the free balance did not cover
     price: PriceRef
     usage: dict[str, Any]
-    lines: list[ChargeLine] = []
     outcome: str = "completed"  # how the request ended: completed, client_gone, backend_failed …
     backend: str | None = None
 

@@ -20,10 +20,11 @@ from pricing.errors import (
 from pricing.format import format_program
 from pricing.price_book import PriceBook, PricedProgram
 from pricing.program import Program, parse_program, unknown_meters
-from pricing.receipt import Price
+from pricing.receipt import ChargeLine, Price
 from pricing.usage import Span, Usage, UsageBox
 
 __all__ = [
+    "ChargeLine",
     "ModelNotPriced",
     "Price",
     "PriceBook",

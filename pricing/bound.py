@@ -134,7 +134,8 @@ class _BoundWriter(ProgramWriter):
         refusals = []
         if can_be_negative(charge.meter):
             refusals.append((f"({algebra.number(charge.meter).high} < 0)", negative_meter(charge)))
-            steps = Range(self.source.let(f"max({steps.low}, 0)"), steps.high)
+            low, high = (self.source.let(f"max({end}, 0)") for end in (steps.low, steps.high))
+            steps = Range(low, high)
         match charge.rate:
             case Flat():
                 weight = self.source.whole(planned.weights[0])

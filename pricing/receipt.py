@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ledger.events import ChargeLine
 from ledger.money import MICROCENTS_PER_UNIT, Microcents
 from pricing.definition import Charge, Definition, Graduated
 from pricing.errors import PricingError
@@ -27,6 +26,15 @@ from pricing.rounding import ROUNDERS, Exact, exact_text
 Trace: TypeAlias = tuple[Any, ...]
 
 Rational: TypeAlias = int | Fraction
+
+
+class ChargeLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One named line of a charge, as on the receipt. ``quantity`` and ``unit_price`` are exact decimals as text."""
+
+    name: str
+    quantity: str
+    unit_price: str
+    amount_microcents: Microcents
 
 
 class Price(msgspec.Struct, frozen=True, dict=True):

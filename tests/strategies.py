@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from ledger import (
     PRICE_BOOK,
     AdjustBalance,
-    ChargeLine,
     CreateKey,
     DeleteKey,
     DrawHold,
@@ -142,9 +141,6 @@ recorded_usages = st.dictionaries(
     texts, json_values | st.decimals(allow_nan=False, allow_infinity=False, places=6), max_size=4
 )
 prices = st.builds(PriceRef, program=texts, version=st.integers(min_value=1, max_value=2**31 - 1), digest=texts)
-lines = st.lists(
-    st.builds(ChargeLine, name=texts, quantity=texts, unit_price=texts, amount_microcents=booked), max_size=3
-)
 _fields: dict[str, st.SearchStrategy[Any]] = {
     "amount_microcents": booked,
     "held_microcents": booked,
@@ -159,7 +155,6 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "worker_id": st.integers(min_value=0, max_value=2**31 - 1),
     "price": prices,
     "usage": recorded_usages,
-    "lines": lines,
     "placed_at": moments,
     "expires_at": moments,
     "effective_from": moments,

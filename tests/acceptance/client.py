@@ -1,5 +1,6 @@
-"""The tests' own HTTP client: every request on a connection of its own, so that it may meet any worker."""
+"""The tests' own HTTP client."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -33,12 +34,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Http:
-    """Speaks to one server."""
+    """Speaks to one server: each request on a connection of its own, so that it may meet any worker; or all of them,
+    one after the other, on the same one."""
 
-    def __init__(self, url: str) -> None:
-        self._session = aiohttp.ClientSession(
-            url, connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=TIMEOUT
-        )
+    def __init__(self, url: str, *, one_connection: bool = False) -> None:
+        connector = aiohttp.TCPConnector(limit=1) if one_connection else aiohttp.TCPConnector(limit=0, force_close=True)
+        self._session = aiohttp.ClientSession(url, connector=connector, timeout=TIMEOUT)
 
     async def close(self) -> None:
         await self._session.close()
@@ -68,3 +69,15 @@ class Http:
 
     async def post(self, path: str, body: Any, *, headers: Mapping[str, str] | None = None) -> Answer:
         return await self.call("POST", path, body, headers=headers)
+
+
+def chunks_of(stream: bytes) -> list[Any]:
+    """The decoded chunks of an event stream that came to its end."""
+    found = [line.removeprefix(b"data: ") for line in stream.splitlines() if line.startswith(b"data: ")]
+    assert found[-1] == b"[DONE]"
+    return [_decode(each) for each in found[:-1]]
+
+
+def comments_of(stream: bytes) -> dict[str, Decimal]:
+    """The numbers in the comment lines of an event stream."""
+    return {name: Decimal(value) for name, value in re.findall(r"^: (\S+)=(\S+)$", stream.decode(), re.MULTILINE)}

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import aiohttp
+import msgspec
 import openai
 
 from tests.acceptance.client import Answer
@@ -82,7 +83,7 @@ class Customer:
 
     async def balance(self) -> Decimal:
         """The posted balance in cents."""
-        answer = await self.get("/v1/users/me")
+        answer = await self.get("/v1/users/me", secret=self.session)
         assert answer.status == 200, answer
         return Decimal(answer.json["credit_balance_cents"])
 
@@ -110,6 +111,11 @@ class Customer:
         assert account["held_cents"] == 0
         assert account["posted_cents"] == account["available_cents"]
         return account
+
+    async def last_event(self) -> tuple[str, Any]:
+        """Its type and its payload."""
+        event = (await self.events())[-1]
+        return event["type"], msgspec.json.decode(event["payload"])
 
     async def events(self) -> list[Any]:
         """The account's own stream."""

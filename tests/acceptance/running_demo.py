@@ -1,9 +1,8 @@
-"""``tollgate demo`` as a process of its own, and everything that an outsider can ask of it: HTTP, SQL, the command line,
-the process table, and the backend's journal of what it really generated."""
+"""``tollgate demo`` as a process of its own, and everything that an outsider can ask of it: HTTP, SQL, the command
+line, the process table, and the backend's journal of what it really generated."""
 
 import asyncio
 import os
-import re
 import secrets
 import signal
 import socket
@@ -15,7 +14,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import aiohttp
 import asyncpg
 import msgspec
 
@@ -118,7 +116,6 @@ class RunningDemo:
         self.directory = directory
         self.process = process
         self.port = port
-        self._stack: list[aiohttp.ClientSession] = []
 
     @classmethod
     async def start(cls, directory: Directory, *, workers: int = 4) -> Self:
@@ -282,10 +279,3 @@ async def until(condition: Callable[[], Awaitable[Value]], *, within_s: float = 
             return value
         assert loop.time() < give_up_at, f"{condition} was not true within {within_s} s"
         await asyncio.sleep(0.02)
-
-
-def printed_curl(output: str) -> str:
-    """The first command that the demo prints for pasting."""
-    found = re.search(r"^  (curl .*?[^\\])$", output, re.MULTILINE | re.DOTALL)
-    assert found is not None, output
-    return found[1]

@@ -1,4 +1,4 @@
-"""A fresh demo does what it prints, through curl and through the OpenAI SDK, and charges exactly the published price."""
+"""A fresh demo does what it prints, by curl and by the OpenAI SDK, and charges exactly the published price."""
 
 import asyncio
 import re
@@ -10,23 +10,12 @@ import msgspec
 import openai
 import pytest
 
+from tests.acceptance.client import chunks_of, comments_of
 from tests.acceptance.customers import MODEL, Customer, unique_prompt, wishes
 from tests.acceptance.prices import price_in_cents, price_of_usage
 from tests.acceptance.running_demo import RunningDemo
 
 WITH_USAGE: Any = {"include_usage": True}
-
-
-def data_of(stream: bytes) -> list[Any]:
-    """The decoded chunks of an event stream, without its end."""
-    found = [line.removeprefix(b"data: ") for line in stream.splitlines() if line.startswith(b"data: ")]
-    assert found[-1] == b"[DONE]"
-    return [msgspec.json.decode(each) for each in found[:-1]]
-
-
-def comments_of(stream: bytes) -> dict[str, Decimal]:
-    """The numbers in the comment lines of an event stream."""
-    return {name: Decimal(value) for name, value in re.findall(r"^: (\S+)=(\S+)$", stream.decode(), re.MULTILINE)}
 
 
 async def run(*command: str) -> str:
@@ -186,7 +175,7 @@ async def test_a_stream_without_the_wish_for_usage_is_metered_all_the_same(custo
     answer = await customer.chat(stream=True, stream_options=options)
 
     assert answer.status == 200
-    assert not any(chunk.get("usage") for chunk in data_of(answer.body))
+    assert not any(chunk.get("usage") for chunk in chunks_of(answer.body))
     assert await customer.balance() < 100
 
 

@@ -354,6 +354,19 @@ def test_a_box_that_lies_beyond_the_last_tier_is_refused():
         limited.bound({"a": Span(0, 50), "b": Span(0, 50), "month": 101})
 
 
+@pytest.mark.parametrize("tiering", ["graduated", "volume"])
+def test_a_box_in_which_a_tiered_meter_is_below_zero_is_refused(tiering):
+    tiered = charge(f"""
+    meter = "a - b"
+    tiering = "{tiering}"
+    {'tier_after = "month"' if tiering == "graduated" else 'tier_by = "month"'}
+    tiers = [{{ up_to = 1, price = 3 }}, {{ price = 2 }}]
+    """)
+
+    with pytest.raises(UsageError, match="b: makes the meter"):
+        tiered.bound({"a": Span(0, 1), "b": 7, "month": Span(2, 4)})
+
+
 def test_a_charge_that_may_not_apply_and_would_be_refused_holds_nothing():
     either = program("""
     [[charges]]
