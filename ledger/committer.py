@@ -45,6 +45,9 @@ TRANSIENT = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 
+#: What refuses a hold that was placed before: it is still open, or it has ended.
+PLACED_TWICE = ("open_holds_pkey", "events_hold_placed_and_ended_once")
+
 _log = structlog.get_logger(__name__)
 _queries = load_queries("ledger")
 _encode = msgspec.json.Encoder().encode
@@ -154,7 +157,7 @@ class Committer:
                 return await self._transact(commands, placed_again or ())
             except asyncpg.UniqueViolationError as error:
                 # A hold was placed before. That is rare, so that looking for it is left until it happens.
-                if error.constraint_name == "events_hold_placed_and_ended_once" and placed_again is None:
+                if error.constraint_name in PLACED_TWICE and placed_again is None:
                     placed_again = [command.hold_id for command in commands if isinstance(command, PlaceHold)]
                     continue
                 # Two processes wrote the first event of a stream at once: the loser reads the winner's, decides anew.
@@ -247,6 +250,7 @@ class Committer:
             # In order, so that two groups that each open the same accounts do not deadlock.
             _json([books.accounts[i] for i in sorted(group.changed_accounts)]),
             _json([books.keys[i] for i in group.changed_keys]),
+            _json([books.holds[i] for i in group.placed_holds]),
             _json([books.holds[i] for i in group.changed_holds]),
             list(group.ended_holds),
             _json([_event_row(nth, row) for nth, row in enumerate(group.rows, start=1)]),

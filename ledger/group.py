@@ -144,7 +144,8 @@ class Group:
         self.rows: list[Appended] = []
         self.changed_accounts: set[str] = set()
         self.changed_keys: set[str] = set()
-        self.changed_holds: set[str] = set()
+        self.placed_holds: set[str] = set()  # in this group, and still open after it
+        self.changed_holds: set[str] = set()  # placed before it
         self.ended_holds: set[str] = set()
         self.loaded = loaded
         self._rows_of_places: dict[str, int] = {}
@@ -230,11 +231,15 @@ class Group:
             self.changed_accounts.add(after.account.account_id)
         if after.key is not None and after.key is not before.key:
             self.changed_keys.add(after.key.key_id)
-        if after.hold is not None:
+        if after.hold is None:
+            if before.hold is not None:
+                self.placed_holds.discard(before.hold.hold_id)
+                self.changed_holds.discard(before.hold.hold_id)
+                self.ended_holds.add(before.hold.hold_id)
+        elif before.hold is None:
+            self.placed_holds.add(after.hold.hold_id)
+        elif after.hold.hold_id not in self.placed_holds:
             self.changed_holds.add(after.hold.hold_id)
-        elif before.hold is not None:
-            self.changed_holds.discard(before.hold.hold_id)
-            self.ended_holds.add(before.hold.hold_id)
 
     def _repeated(self, stream_id: str, idempotency_key: str, hashed: bytes, scope: Scope) -> Outcome | None:
         row = self._rows_by_key.get((stream_id, idempotency_key))

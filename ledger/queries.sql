@@ -5,8 +5,9 @@ SELECT accounts, keys, holds, replays FROM lock_group($1, $2, $3, $4, $5, $6)
 
 -- append_group --
 -- Write one decided group; returns the position before its first event.
--- $1 shard, $2 accounts, $3 keys or null, $4 holds or null, $5 ids of ended holds, $6 events
-SELECT append_group($1, $2, $3, $4, $5, $6)
+-- $1 shard, $2 accounts, $3 keys or null, $4 placed holds or null, $5 changed holds or null, $6 ids of ended holds,
+-- $7 events
+SELECT append_group($1, $2, $3, $4, $5, $6, $7)
 
 -- hold_history --
 -- How holds were placed and ended.

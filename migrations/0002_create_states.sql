@@ -95,7 +95,8 @@ END $$;
 -- Returns the position before the group's first event. The rows come as JSON arrays, the payload of an event as it is
 -- stored, to the byte: one text is much cheaper for the client to send than an array for each of forty columns.
 CREATE FUNCTION append_group(
-    p_shard smallint, p_accounts json, p_keys json, p_holds json, p_ended_holds text[], p_events json
+    p_shard smallint, p_accounts json, p_keys json, p_placed_holds json, p_changed_holds json, p_ended_holds text[],
+    p_events json
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_head bigint;
@@ -121,16 +122,20 @@ BEGIN
             last_used_at = excluded.last_used_at;
     END IF;
 
-    IF p_holds IS NOT NULL THEN
-        INSERT INTO open_holds AS s (shard, hold_id, account_id, key_id, held, drawn, operation, model, program,
-                                     program_version, program_digest, worker_id, request_id, budget_month,
-                                     placed_at, expires_at)
-        SELECT p_shard, h.* FROM json_to_recordset(p_holds) AS h (
+    IF p_placed_holds IS NOT NULL THEN
+        INSERT INTO open_holds (shard, hold_id, account_id, key_id, held, drawn, operation, model, program,
+                                program_version, program_digest, worker_id, request_id, budget_month,
+                                placed_at, expires_at)
+        SELECT p_shard, h.* FROM json_to_recordset(p_placed_holds) AS h (
             hold_id text, account_id text, key_id text, held bigint, drawn bigint, operation text, model text,
             program text, program_version integer, program_digest text, worker_id bigint, request_id text,
-            budget_month text, placed_at timestamptz, expires_at timestamptz)
-        ON CONFLICT (shard, hold_id) DO UPDATE
-        SET held = excluded.held, drawn = excluded.drawn, expires_at = excluded.expires_at;
+            budget_month text, placed_at timestamptz, expires_at timestamptz);
+    END IF;
+
+    IF p_changed_holds IS NOT NULL THEN
+        UPDATE open_holds s SET held = h.held, drawn = h.drawn, expires_at = h.expires_at
+        FROM json_to_recordset(p_changed_holds) AS h (hold_id text, held bigint, drawn bigint, expires_at timestamptz)
+        WHERE s.shard = p_shard AND s.hold_id = h.hold_id;
     END IF;
 
     IF cardinality(p_ended_holds) > 0 THEN

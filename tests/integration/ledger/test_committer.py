@@ -149,8 +149,9 @@ async def test_a_caller_that_leaves_while_its_group_is_at_postgres_disturbs_nobo
         leaving.cancel()
     await blocker.close()
 
-    assert (await staying).account.held == 90
-    replayed = await ledger.submit(place("hold_1", 60))
+    async with asyncio.timeout(20):
+        assert (await staying).account.held == 90
+        replayed = await ledger.submit(place("hold_1", 60))
     assert replayed.replayed
     assert [] == await broken_rules(admin)
 
@@ -166,8 +167,9 @@ async def test_closing_carries_out_what_was_submitted_and_takes_nothing_more(
 
     assert all(task.done() for task in submitted)
     assert 20 == await admin.fetchval("SELECT count(*) FROM events")
-    with pytest.raises(LedgerUnavailable):
-        await ledger.submit(open_account("acct_late"))
+    async with asyncio.timeout(20):
+        with pytest.raises(LedgerUnavailable):
+            await ledger.submit(open_account("acct_late"))
 
 
 async def test_a_stream_whose_state_was_lost_fails_alone_and_in_bounded_time(

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -21,6 +22,8 @@ POISON = [
     replace(grant(1, "k"), reason="\ud800"),
     settle("hold_1", 1, usage={"\ud800": 1}),
     settle("hold_1", 1, usage={"x": object()}),
+    settle("hold_1", 1, usage={"x": Decimal("NaN")}),
+    settle("hold_1", 1, usage={"x": Decimal("-Infinity")}),
     draw("hold_1", 1, "\ud83d"),
     place("hold_w", 1, worker_id=2**63),
     place("hold_w", 1, worker_id="seven"),

@@ -8,13 +8,15 @@ from typing import Any
 import asyncpg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ledger import Ledger, Refused
+from ledger import GrantCredit, Ledger, Refused
+from ledger.events import encode_event
 from tests import strategies
 from tests.conftest import Clock
 from tests.integration.ledger.stored import broken_rules, folded_books, stored_books
 from tests.unit.ledger.model import Model
-from tests.unit.ledger.scenes import create_key, grant, open_account, place
+from tests.unit.ledger.scenes import create_key, grant, open_account, place, settle
 
 _examples = itertools.count()
 
@@ -23,6 +25,25 @@ steps = st.lists(
     st.tuples(strategies.clock_steps, st.lists(strategies.account_commands, min_size=1, max_size=5)), max_size=12
 )
 BEGIN = [open_account(), grant(150, "first"), create_key(rpm=6, budget=120), place("hold_1", 30), place("hold_2", 10)]
+
+
+@settings(max_examples=80)
+@given(usage=strategies.recorded_usages, reason=strategies.texts)
+async def test_what_an_event_says_is_stored_to_the_byte_and_reads_back_the_same(
+    ledger: Ledger, admin: asyncpg.Connection, usage: dict[str, Any], reason: str
+) -> None:
+    prefix = f"{next(_examples)}_"
+    commands = [replace(command, reason=reason) if isinstance(command, GrantCredit) else command for command in BEGIN]
+    for command in [*commands, settle("hold_1", 7, usage=usage)]:
+        last = await ledger.submit(strategies.prefixed(command, prefix))
+
+    stored = await ledger.stream(f"{prefix}acct_a")
+    texts = await admin.fetch("SELECT payload::text FROM events WHERE stream_id = $1 ORDER BY seq", f"{prefix}acct_a")
+    again = await ledger.submit(strategies.prefixed(settle("hold_1", 7, usage=usage), prefix))
+
+    assert last.stored.event == stored[-1].event
+    assert [encode_event(each.event).decode() for each in stored] == [row["payload"] for row in texts]
+    assert (again.stored, again.replayed) == (stored[-1], True)
 
 
 async def outcome(ledger: Ledger, command: Any) -> tuple[str, Any]:

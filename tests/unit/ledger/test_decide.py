@@ -218,6 +218,7 @@ def test_an_overdue_hold_is_not_expired_when_it_was_extended_in_between() -> Non
     scene.submit(extend("hold_1", 1, lifetime_s=60))
 
     refusal = scene.refusal(expire("hold_1", overdue_at=seen_overdue))
+    scene.refusal(expire("hold_1", overdue_at=seen_overdue + timedelta(seconds=60)))
     later, _ = scene.submit(expire("hold_1", overdue_at=seen_overdue + timedelta(seconds=61)))
 
     assert seen_overdue + timedelta(seconds=60) == refusal.expires_at

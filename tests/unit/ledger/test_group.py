@@ -199,11 +199,13 @@ def test_the_rows_to_write_are_exactly_the_states_that_changed(commands: list[An
     for kind, changed in (
         ("accounts", group.changed_accounts),
         ("keys", group.changed_keys),
-        ("holds", group.changed_holds),
+        ("holds", group.placed_holds | group.changed_holds),
     ):
         old, new = getattr(before, kind), getattr(group.books, kind)
         assert {i for i in new if new[i] != old.get(i)} <= changed
         assert changed <= new.keys()
+    assert not group.placed_holds & before.holds.keys()
+    assert group.changed_holds <= before.holds.keys()
     assert before.holds.keys() - group.books.holds.keys() <= group.ended_holds
     assert not group.ended_holds & group.changed_holds & before.holds.keys()
 

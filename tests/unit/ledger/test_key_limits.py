@@ -144,6 +144,19 @@ def test_a_hold_of_last_month_leaves_this_months_budget_alone() -> None:
     assert ("2026-12", 0, 100) == sums(scene)
 
 
+def test_an_extension_after_the_month_has_moved_on_is_not_judged_by_the_budget() -> None:
+    """A key remembers the sums of one month. What it forgot limits nothing: known, and written down."""
+    scene = with_key(budget=100, at=datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC))
+    scene.submit(place("hold_1", 60, key_id="key_1"))
+    scene.now += SECOND
+    scene.submit(place("hold_2", 1, key_id="key_1"))
+
+    kind, _ = scene.submit(extend("hold_1", 500))
+
+    assert "accepted" == kind
+    assert ("2026-12", 0, 1) == sums(scene)
+
+
 def test_a_clock_stepped_back_over_the_months_end_does_not_open_the_old_budget_again() -> None:
     scene = with_key(budget=100, at=datetime(2026, 12, 1, tzinfo=UTC))
     scene.submit(place("hold_1", 100, key_id="key_1"))

@@ -81,6 +81,13 @@ def test_a_rested_key_may_send_exactly_its_minutes_allowance_at_once(limit: int)
     assert limit == gate.burst(NOON)
 
 
+@given(st.integers(min_value=1, max_value=1_000_000))
+def test_the_whole_allowance_never_grows_back_in_less_than_a_minute(limit: int) -> None:
+    regrown = limit * request_interval(limit)
+
+    assert MINUTE <= regrown < MINUTE + limit * MICROSECOND
+
+
 @given(limits, st.lists(pauses, max_size=25))
 def test_in_no_window_more_passes_than_the_allowance_and_what_grew_back(limit: int, steps: list[timedelta]) -> None:
     gate, now, passed = Gate(limit), NOON, []

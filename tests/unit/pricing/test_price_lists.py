@@ -68,7 +68,9 @@ tiers = [{ up_to = 200_000, price = 15 }, { price = 22.50 }]
         (300_000, 300_000, 0, 0, 1000, "0.18 + 0.0225"),
     ],
 )
-def test_long_context_with_cache_reads_and_writes(tokens, cached, write_5m, write_1h, output, dollars):
+def test_each_token_of_a_long_context_is_priced_once_by_how_it_was_cached(
+    tokens, cached, write_5m, write_1h, output, dollars
+):
     usage = {
         "input_tokens": tokens,
         "cached_input_tokens": cached,
@@ -123,7 +125,7 @@ prices = [
         (100_000, 1000, "normal", "0.128"),
     ],
 )
-def test_ranges_of_input_and_output_by_mode(input_tokens, output_tokens, mode, yuan):
+def test_the_ranges_of_input_and_output_and_the_mode_choose_the_price(input_tokens, output_tokens, mode, yuan):
     usage = {"input_tokens": input_tokens, "output_tokens": output_tokens, "mode": mode}
 
     assert program(RANGES).price(usage).total_microcents == Decimal(yuan) * 10**8
@@ -253,7 +255,7 @@ def test_a_length_outside_of_all_ranges_is_refused():
         ),
     ],
 )
-def test_other_lists(what, body, usage, dollars):
+def test_every_other_price_list_comes_to_the_amount_worked_out_by_hand(what, body, usage, dollars):
     assert program(body).price(usage).total_microcents == Decimal(dollars) * 10**8, what
     assert program(body).bound(usage) == Decimal(dollars) * 10**8
 
