@@ -54,7 +54,7 @@ async def measure(directory: Path) -> GateResult:
         }
         await _give_money(demo)
         samples: dict[str, list[dict[str, float]]] = {name: [] for name in targets}
-        for name, (target, key) in targets.items():
+        for target, key in targets.values():
             await _load(target, key, WARM_UP_SECONDS)
         for number in range(ROUNDS):
             # In turns, and each first every other time: whatever else the machine does hits both alike.

@@ -79,7 +79,7 @@ def test_no_float_no_division_and_no_clock_stands_where_money_is_reckoned(file: 
         if (relative(file), what) not in EXCEPTIONS
     ]
 
-    assert [] == found
+    assert found == []
 
 
 def test_every_exception_from_that_rule_is_still_needed() -> None:
@@ -96,7 +96,7 @@ def test_every_package_says_what_it_is_and_what_it_exports(package: Path) -> Non
     assert len(module.__doc__.split()) >= 10
     if len(python_files(package.name)) > 1 and package.name not in ("migrations", "tollgate"):
         assert len(set(module.__all__)) == len(module.__all__)
-        assert [] == [name for name in module.__all__ if not hasattr(module, name)]
+        assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 
 @pytest.mark.parametrize("file", all_files(), ids=relative)
@@ -104,12 +104,12 @@ def test_files_and_functions_stay_short(file: Path) -> None:
     text = file.read_text()
 
     assert text.count("\n") <= KNOWN_LONG_FILES.get(relative(file), LONGEST_FILE)
-    assert [] == [
+    assert [
         f"{node.name}: {length}"
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (length := length_without_docstring(node)) > LONGEST_FUNCTION
-    ]
+    ] == []
 
 
 def length_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -119,7 +119,7 @@ def length_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -
 
 
 def test_nothing_is_a_dumping_ground() -> None:
-    assert [] == [relative(file) for file in all_files() if {file.stem, file.parent.name} & DUMPING_GROUNDS]
+    assert [relative(file) for file in all_files() if {file.stem, file.parent.name} & DUMPING_GROUNDS] == []
 
 
 @pytest.mark.parametrize("file", python_files("tests"), ids=relative)
@@ -130,4 +130,4 @@ def test_every_test_name_is_a_sentence(file: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
     ]
 
-    assert [] == [name for name in names if name.count("_") < 3]
+    assert [name for name in names if name.count("_") < 3] == []

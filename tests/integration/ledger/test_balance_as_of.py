@@ -87,4 +87,4 @@ async def test_before_its_first_event_and_without_any_an_account_has_nothing(led
     before = await ledger.balance_as_of("acct_a", clock.now - MICROSECOND)
     never = await ledger.balance_as_of("acct_b", clock.now)
 
-    assert (0, 0, 0, 0) == (before.posted, before.held, never.posted, never.held)
+    assert (before.posted, before.held, never.posted, never.held) == (0, 0, 0, 0)

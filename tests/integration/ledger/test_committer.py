@@ -67,9 +67,9 @@ async def test_without_postgres_every_waiting_command_hears_that_the_ledger_is_u
     commands = [open_account(f"acct_{n}") for n in range(5)]
     results = await asyncio.gather(*[far_ledger.submit(command) for command in commands], return_exceptions=True)
 
-    assert ["LedgerUnavailable"] * 5 == [type(result).__name__ for result in results]
+    assert [type(result).__name__ for result in results] == ["LedgerUnavailable"] * 5
     assert network.attempts > 1
-    assert 0 == await admin.fetchval("SELECT count(*) FROM events")
+    assert await admin.fetchval("SELECT count(*) FROM events") == 0
 
 
 async def test_the_ledger_recovers_by_itself_when_postgres_is_back(
@@ -84,7 +84,7 @@ async def test_the_ledger_recovers_by_itself_when_postgres_is_back(
     network.is_up = True
     committed = await far_ledger.submit(grant(1))
 
-    assert (2, False) == (committed.stored.seq, committed.replayed)
+    assert (committed.stored.seq, committed.replayed) == (2, False)
 
 
 async def test_a_short_absence_of_postgres_is_not_noticed_by_callers(far_ledger: Ledger, network: Network) -> None:
@@ -95,7 +95,7 @@ async def test_a_short_absence_of_postgres_is_not_noticed_by_callers(far_ledger:
 
     network.is_up = True
 
-    assert 2 == (await waiting).stored.seq
+    assert (await waiting).stored.seq == 2
 
 
 async def test_beyond_the_waiting_limit_a_command_is_refused_at_once(
@@ -113,7 +113,7 @@ async def test_beyond_the_waiting_limit_a_command_is_refused_at_once(
 
     network.is_up = True
     results = await asyncio.gather(at_postgres, *waiting)
-    assert [1, 1, 1, 1] == [committed.stored.seq for committed in results]
+    assert [committed.stored.seq for committed in results] == [1, 1, 1, 1]
 
 
 async def test_a_caller_that_leaves_while_its_command_waits_withdraws_it(
@@ -132,7 +132,7 @@ async def test_a_caller_that_leaves_while_its_command_waits_withdraws_it(
 
     assert leaving.cancelled()
     streams = await admin.fetch("SELECT stream_id FROM events ORDER BY position")
-    assert ["acct_first", "acct_staying"] == [row["stream_id"] for row in streams]
+    assert [row["stream_id"] for row in streams] == ["acct_first", "acct_staying"]
 
 
 async def test_a_caller_that_leaves_while_its_group_is_at_postgres_disturbs_nobody(
@@ -153,7 +153,7 @@ async def test_a_caller_that_leaves_while_its_group_is_at_postgres_disturbs_nobo
         assert (await staying).account.held == 90
         replayed = await ledger.submit(place("hold_1", 60))
     assert replayed.replayed
-    assert [] == await broken_rules(admin)
+    assert await broken_rules(admin) == []
 
 
 async def test_closing_carries_out_what_was_submitted_and_takes_nothing_more(
@@ -166,7 +166,7 @@ async def test_closing_carries_out_what_was_submitted_and_takes_nothing_more(
     await ledger.close()
 
     assert all(task.done() for task in submitted)
-    assert 20 == await admin.fetchval("SELECT count(*) FROM events")
+    assert await admin.fetchval("SELECT count(*) FROM events") == 20
     async with asyncio.timeout(20):
         with pytest.raises(LedgerUnavailable):
             await ledger.submit(open_account("acct_late"))
@@ -200,8 +200,8 @@ async def test_what_a_commit_returns_is_what_is_stored(ledger: Ledger, clock: Cl
     assert await ledger.stream(A) == [committed.stored for committed in results]
     assert await ledger.account(A) == results[-1].account
     assert await ledger.keys(A) == [results[-1].key]
-    assert [] == await ledger.open_holds(A)
-    assert (75, 0, 25) == (results[-1].account.available, results[-1].account.held, results[-1].account.spent)
+    assert await ledger.open_holds(A) == []
+    assert (results[-1].account.available, results[-1].account.held, results[-1].account.spent) == (75, 0, 25)
 
 
 async def test_an_open_hold_reads_as_what_was_asked_for(ledger: Ledger) -> None:
@@ -250,7 +250,7 @@ async def test_a_committer_counts_its_groups_and_commands(connect: Connect, cloc
     await asyncio.gather(*submitted)
     await one.close()
 
-    assert (1, 30) == (one.groups, one.commands)
+    assert (one.groups, one.commands) == (1, 30)
 
 
 async def _everything(db: asyncpg.Connection) -> list[list[asyncpg.Record]]:

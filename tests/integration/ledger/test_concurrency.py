@@ -31,11 +31,11 @@ async def test_ten_times_as_many_holds_as_the_balance_covers_admit_exactly_as_ma
 
     results = await race(ledgers, [place(f"hold_{n}", 30) for n in range(330)])
 
-    assert {"accepted": 33, "InsufficientFunds": 297} == results
+    assert results == {"accepted": 33, "InsufficientFunds": 297}
     account = await ledgers[1].account("acct_a")
     assert account is not None
-    assert (10, 990) == (account.available, account.held)
-    assert [] == await broken_rules(admin)
+    assert (account.available, account.held) == (10, 990)
+    assert await broken_rules(admin) == []
 
 
 async def test_a_monthly_budget_and_a_rate_limit_are_exact_over_all_committers(
@@ -49,9 +49,9 @@ async def test_a_monthly_budget_and_a_rate_limit_are_exact_over_all_committers(
     by_budget = await race(ledgers, [place(f"b_{n}", 30, key_id="by_budget") for n in range(230)])
     by_rate = await race(ledgers, [place(f"r_{n}", 30, key_id="by_rate") for n in range(170)])
 
-    assert {"accepted": 23, "BudgetExceeded": 207} == by_budget
-    assert {"accepted": 17, "RateLimited": 153} == by_rate
-    assert [] == await broken_rules(admin)
+    assert by_budget == {"accepted": 23, "BudgetExceeded": 207}
+    assert by_rate == {"accepted": 17, "RateLimited": 153}
+    assert await broken_rules(admin) == []
 
 
 async def test_all_books_are_sound_after_a_crowd_of_submitters(
@@ -71,17 +71,17 @@ async def test_all_books_are_sound_after_a_crowd_of_submitters(
 
     await asyncio.gather(*[customer(number) for number in range(28)])
 
-    assert 28 * (1 + 8 * 3) + 7 * 2 == await admin.fetchval("SELECT count(*) FROM events")
-    assert [] == await broken_rules(admin)
+    assert await admin.fetchval("SELECT count(*) FROM events") == 28 * (1 + 8 * 3) + 7 * 2
+    assert await broken_rules(admin) == []
 
 
 async def test_one_account_opened_by_everybody_at_once_is_opened_once(
     ledgers: list[Ledger], admin: asyncpg.Connection
 ) -> None:
     for n in range(5):
-        assert {"accepted": 1, "replayed": 7} == await race(ledgers, [open_account(f"acct_{n}")] * 8)
-    assert {"accepted": 1, "replayed": 3} == await race(ledgers, [publish()] * 4)
-    assert [] == await broken_rules(admin)
+        assert await race(ledgers, [open_account(f"acct_{n}")] * 8) == {"accepted": 1, "replayed": 7}
+    assert await race(ledgers, [publish()] * 4) == {"accepted": 1, "replayed": 3}
+    assert await broken_rules(admin) == []
 
 
 async def test_groups_that_open_the_same_accounts_in_any_order_all_end(
@@ -95,9 +95,9 @@ async def test_groups_that_open_the_same_accounts_in_any_order_all_end(
         race(ledgers[2:3], accounts[20:] + accounts[:20]),
     )
 
-    assert 40 == sum(result["accepted"] for result in results)
-    assert 80 == sum(result["replayed"] for result in results)
-    assert [] == await broken_rules(admin)
+    assert sum(result["accepted"] for result in results) == 40
+    assert sum(result["replayed"] for result in results) == 80
+    assert await broken_rules(admin) == []
 
 
 async def test_of_many_different_ends_of_one_hold_exactly_one_wins(
@@ -110,8 +110,8 @@ async def test_of_many_different_ends_of_one_hold_exactly_one_wins(
 
         results = await race(ledgers, [settle(f"hold_{n}", amount) for amount in range(1, 20)] + [void(f"hold_{n}")])
 
-        assert {"accepted": 1, "HoldAlreadyEnded": 19} == results
-    assert [] == await broken_rules(admin)
+        assert results == {"accepted": 1, "HoldAlreadyEnded": 19}
+    assert await broken_rules(admin) == []
 
 
 async def test_the_same_end_sent_by_everybody_has_one_effect_and_one_answer(
@@ -123,9 +123,9 @@ async def test_the_same_end_sent_by_everybody_has_one_effect_and_one_answer(
 
     results = await asyncio.gather(*[ledgers[n % 4].submit(settle("hold_1", 60)) for n in range(20)])
 
-    assert 1 == len({(result.stored.position, result.stored.seq) for result in results})
-    assert 1 == sum(not result.replayed for result in results)
-    assert [] == await broken_rules(admin)
+    assert len({(result.stored.position, result.stored.seq) for result in results}) == 1
+    assert sum(not result.replayed for result in results) == 1
+    assert await broken_rules(admin) == []
 
 
 async def test_the_same_hold_placed_by_everybody_is_placed_once_though_it_takes_the_whole_balance(
@@ -136,5 +136,5 @@ async def test_the_same_hold_placed_by_everybody_is_placed_once_though_it_takes_
 
     results = await race(ledgers, [place("hold_1", 100)] * 12)
 
-    assert {"accepted": 1, "replayed": 11} == results
-    assert [] == await broken_rules(admin)
+    assert results == {"accepted": 1, "replayed": 11}
+    assert await broken_rules(admin) == []

@@ -79,7 +79,7 @@ async def test_a_command_whose_connection_breaks_at_the_commit_is_carried_out_on
         assert (2 if is_extension_again else 1) == written, command
         assert (cut is Cut.AFTER_COMMIT and not is_extension_again) == committed.replayed, command
     assert len(COMMANDS) == wire[0].cuts
-    assert [] == await broken_rules(admin)
+    assert await broken_rules(admin) == []
 
 
 async def test_a_whole_group_whose_answer_is_lost_is_carried_out_once_and_answered_in_full(
@@ -91,9 +91,9 @@ async def test_a_whole_group_whose_answer_is_lost_is_carried_out_once_and_answer
 
     results = await asyncio.gather(*[far_ledger.submit(place(f"hold_{n}", 100)) for n in range(10)])
 
-    assert [True] * 10 == [result.replayed for result in results]
-    assert 12 == await admin.fetchval("SELECT count(*) FROM events")
-    assert [] == await broken_rules(admin)
+    assert [result.replayed for result in results] == [True] * 10
+    assert await admin.fetchval("SELECT count(*) FROM events") == 12
+    assert await broken_rules(admin) == []
 
 
 async def test_commands_flow_on_while_connections_are_killed_and_each_is_carried_out_once(
@@ -129,14 +129,14 @@ async def test_commands_flow_on_while_connections_are_killed_and_each_is_carried
     await killer
 
     assert kills > 5
-    assert 2 + 150 == await admin.fetchval("SELECT count(*) FROM events")
-    assert [] == await broken_rules(admin)
+    assert await admin.fetchval("SELECT count(*) FROM events") == 2 + 150
+    assert await broken_rules(admin) == []
     for command, committed in [pair for pairs in results for pair in pairs]:
         again = await ledger.submit(command)
         assert (committed.stored, True) == (again.stored, again.replayed)
     account = await ledger.account("acct_a")
     assert account is not None
-    assert (50 * 13, 0) == (account.spent, account.held)
+    assert (account.spent, account.held) == (50 * 13, 0)
 
 
 _KILL_COMMITTERS = """

@@ -64,11 +64,11 @@ async def test_the_holds_of_a_dead_worker_end_with_the_second_sweep_and_those_of
 
     ended = [await sweeper.sweep(clock.now) for _ in range(4)]
 
-    assert [0, 2, 0, 0] == ended
-    assert ["of_the_living"] == await open_holds(funded_ledger)
+    assert ended == [0, 2, 0, 0]
+    assert await open_holds(funded_ledger) == ["of_the_living"]
     last: Any = (await funded_ledger.stream(A))[-1].event
-    assert ("hold.expired", "worker_gone") == (last.__struct_config__.tag, last.reason)
-    assert [] == await broken_rules(admin)
+    assert (last.__struct_config__.tag, last.reason) == ("hold.expired", "worker_gone")
+    assert await broken_rules(admin) == []
 
 
 async def test_a_worker_that_is_back_by_the_second_sweep_keeps_its_holds(
@@ -82,8 +82,8 @@ async def test_a_worker_that_is_back_by_the_second_sweep_keeps_its_holds(
     ended = [await sweeper.sweep(clock.now) for _ in range(3)]
     await lease.close()
 
-    assert [0, 0, 0] == ended
-    assert ["hold_1"] == await open_holds(funded_ledger)
+    assert ended == [0, 0, 0]
+    assert await open_holds(funded_ledger) == ["hold_1"]
 
 
 async def test_a_worker_is_dead_after_two_sweeps_in_a_row_and_not_after_two_in_all(
@@ -99,7 +99,7 @@ async def test_a_worker_is_dead_after_two_sweeps_in_a_row_and_not_after_two_in_a
     first_free_again = await sweeper.sweep(clock.now)
     second_free_again = await sweeper.sweep(clock.now)
 
-    assert (0, 1) == (first_free_again, second_free_again)
+    assert (first_free_again, second_free_again) == (0, 1)
 
 
 async def test_an_overdue_hold_ends_with_the_first_sweep_even_of_a_living_worker(
@@ -110,9 +110,9 @@ async def test_an_overdue_hold_ends_with_the_first_sweep_even_of_a_living_worker
     on_time = await sweeper.sweep(clock.now + timedelta(seconds=60))
     overdue = await sweeper.sweep(clock.now + timedelta(seconds=60, microseconds=1))
 
-    assert (0, 1) == (on_time, overdue)
+    assert (on_time, overdue) == (0, 1)
     last: Any = (await funded_ledger.stream(A))[-1].event
-    assert ("hold.expired", "time_limit") == (last.__struct_config__.tag, last.reason)
+    assert (last.__struct_config__.tag, last.reason) == ("hold.expired", "time_limit")
 
 
 async def test_a_hold_that_is_extended_while_the_sweep_is_under_way_lives_on(
@@ -127,7 +127,7 @@ async def test_a_hold_that_is_extended_while_the_sweep_is_under_way_lives_on(
 
     ended = await Sweeper(pool, submit_after_the_extension).sweep(clock.now)
 
-    assert 0 == ended
+    assert ended == 0
     (hold,) = await funded_ledger.open_holds(A)
     assert (20, clock.now + timedelta(seconds=60)) == (hold.held, hold.expires_at)
 
@@ -156,8 +156,8 @@ async def test_a_sweep_and_a_settlement_of_the_same_hold_have_exactly_one_winner
         assert results[0] == (bool(ends) and ends[0].__struct_config__.tag == "hold.settled")
     for _ in range(2):
         await sweepers[0].sweep(clock.now)
-    assert [] == await open_holds(funded_ledger)
-    assert [] == await broken_rules(admin)
+    assert await open_holds(funded_ledger) == []
+    assert await broken_rules(admin) == []
 
 
 async def test_several_sweepers_end_each_hold_once(
@@ -171,9 +171,9 @@ async def test_several_sweepers_end_each_hold_once(
     for _ in range(6):
         await asyncio.gather(*[sweeper.sweep(clock.now) for sweeper in sweepers])
 
-    assert [] == await open_holds(funded_ledger)
-    assert 2 + 20 + 20 == await admin.fetchval("SELECT count(*) FROM events")
-    assert [] == await broken_rules(admin)
+    assert await open_holds(funded_ledger) == []
+    assert await admin.fetchval("SELECT count(*) FROM events") == 2 + 20 + 20
+    assert await broken_rules(admin) == []
 
 
 async def test_a_sweep_frees_the_leases_that_it_tried(

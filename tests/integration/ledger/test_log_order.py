@@ -70,7 +70,7 @@ async def test_a_transaction_that_began_earlier_and_commits_later_is_not_missed(
         before_the_commit = list(await follower.read())
 
     assert [(1, "acct_late")] == after_the_late_one == before_the_commit
-    assert [(1, "acct_late"), (2, "acct_early")] == await follower.read()
+    assert await follower.read() == [(1, "acct_late"), (2, "acct_early")]
 
 
 async def test_whoever_appends_while_another_has_not_committed_waits_and_comes_after(
@@ -85,8 +85,8 @@ async def test_whoever_appends_while_another_has_not_committed_waits_and_comes_a
         while_both_are_open = list(await follower.read())
     await waiting
 
-    assert [] == while_both_are_open
-    assert [(1, "acct_first"), (2, "acct_second")] == await follower.read()
+    assert while_both_are_open == []
+    assert await follower.read() == [(1, "acct_first"), (2, "acct_second")]
 
 
 async def test_a_transaction_that_is_rolled_back_leaves_no_gap(
@@ -102,7 +102,7 @@ async def test_a_transaction_that_is_rolled_back_leaves_no_gap(
     await transaction.rollback()
     await waiting
 
-    assert [(1, "acct_second")] == await follower.read()
+    assert await follower.read() == [(1, "acct_second")]
 
 
 async def test_a_reader_never_waits_for_a_writer(connect: Connect, pool: asyncpg.Pool) -> None:
@@ -112,7 +112,7 @@ async def test_a_reader_never_waits_for_a_writer(connect: Connect, pool: asyncpg
         await writing.write(open_account("acct_open"))
         seen = list(await follower.read())
 
-    assert [] == seen
+    assert seen == []
 
 
 async def test_a_follower_of_a_busy_log_sees_every_position_once_and_in_order(

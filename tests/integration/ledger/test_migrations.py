@@ -30,7 +30,7 @@ async def test_migrating_again_changes_nothing(admin: asyncpg.Connection) -> Non
 
     applied = await migrate(admin)
 
-    assert [] == applied
+    assert applied == []
     assert before == await schema_of(admin)
     assert history == await admin.fetch("SELECT * FROM schema_migrations")
 
@@ -40,8 +40,8 @@ async def test_an_empty_database_gets_every_migration_in_order(empty_database_ur
 
     applied = await migrate(connection)
 
-    assert ALL == applied
-    assert ALL == [row["name"] for row in await connection.fetch("SELECT name FROM schema_migrations ORDER BY name")]
+    assert applied == ALL
+    assert [row["name"] for row in await connection.fetch("SELECT name FROM schema_migrations ORDER BY name")] == ALL
     await connection.close()
 
 
@@ -50,8 +50,8 @@ async def test_two_processes_that_migrate_at_once_both_succeed_and_one_of_them_d
 
     applied = await asyncio.gather(*[migrate(connection) for connection in connections])
 
-    assert [[], [], ALL] == sorted(applied)
-    assert 1 == await connections[0].fetchval("SELECT count(*) FROM log_heads")
+    assert sorted(applied) == [[], [], ALL]
+    assert await connections[0].fetchval("SELECT count(*) FROM log_heads") == 1
     for connection in connections:
         await connection.close()
 
@@ -64,7 +64,7 @@ async def test_databases_of_one_server_can_be_migrated_at_once(server: asyncpg.C
 
     applied = await asyncio.gather(*[migrate(connection) for connection in connections])
 
-    assert [ALL] * 3 == applied
+    assert applied == [ALL] * 3
     for name, connection in zip(names, connections, strict=True):
         await connection.close()
         await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -94,7 +94,7 @@ async def test_after_a_refusal_the_lock_is_free(admin: asyncpg.Connection, datab
     async with asyncio.timeout(20):
         applied = await migrate(other)
 
-    assert [] == applied
+    assert applied == []
     await other.close()
 
 
@@ -104,14 +104,14 @@ async def test_the_number_of_shards_counts_when_the_ledger_is_created_and_never_
     await migrate(connection, shards=3)
     await migrate(connection, shards=5)
 
-    assert [0, 1, 2] == [row["shard"] for row in await connection.fetch("SELECT shard FROM log_heads ORDER BY shard")]
+    assert [row["shard"] for row in await connection.fetch("SELECT shard FROM log_heads ORDER BY shard")] == [0, 1, 2]
     await connection.close()
 
 
 async def test_a_serving_process_acts_as_the_application_and_cannot_migrate(database_url: str) -> None:
     connection = await asyncpg.connect(database_url, server_settings=APP_SETTINGS)
 
-    assert "tollgate_app" == await connection.fetchval("SELECT current_user")
+    assert await connection.fetchval("SELECT current_user") == "tollgate_app"
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await migrate(connection)
     await connection.close()
@@ -122,7 +122,7 @@ def test_only_what_is_missing_is_pending() -> None:
 
     assert [one, two] == pending({}, [one, two])
     assert [two] == pending({one.name: one.checksum}, [one, two])
-    assert [] == pending({one.name: one.checksum, two.name: two.checksum}, [one, two])
+    assert pending({one.name: one.checksum, two.name: two.checksum}, [one, two]) == []
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:

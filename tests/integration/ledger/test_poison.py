@@ -53,7 +53,7 @@ async def test_a_poisoned_command_fails_alone(ledger: Ledger, admin: asyncpg.Con
         assert isinstance(poisoned, Exception), poison
         assert all(isinstance(result, Committed) and not result.replayed for result in (first, *others)), poison
         assert before + 3 == await admin.fetchval("SELECT count(*) FROM events")
-    assert [] == await broken_rules(admin)
+    assert await broken_rules(admin) == []
 
 
 async def test_several_poisoned_commands_fail_each_alone(ledger: Ledger, admin: asyncpg.Connection) -> None:
@@ -64,7 +64,7 @@ async def test_several_poisoned_commands_fail_each_alone(ledger: Ledger, admin: 
     results = await in_one_group(ledger, commands)
 
     assert [True, False] * len(POISON) == [isinstance(result, Committed) for result in results]
-    assert [] == await broken_rules(admin)
+    assert await broken_rules(admin) == []
 
 
 async def test_a_refused_command_never_touches_its_group(ledger: Ledger, admin: asyncpg.Connection) -> None:
@@ -72,9 +72,9 @@ async def test_a_refused_command_never_touches_its_group(ledger: Ledger, admin: 
         ledger, [open_account(), void("unknown"), grant(5), place("h", 6), place("i", 5), grant(-1, "x"), void("i")]
     )
 
-    assert [1, 0, 1, 0, 1, 0, 1] == [isinstance(result, Committed) for result in results]
-    assert [1, 2, 3, 4] == [result.stored.position for result in results if isinstance(result, Committed)]
-    assert [] == await broken_rules(admin)
+    assert [isinstance(result, Committed) for result in results] == [1, 0, 1, 0, 1, 0, 1]
+    assert [result.stored.position for result in results if isinstance(result, Committed)] == [1, 2, 3, 4]
+    assert await broken_rules(admin) == []
 
 
 async def test_an_account_whose_books_are_broken_stops_and_the_others_go_on(
@@ -87,8 +87,8 @@ async def test_an_account_whose_books_are_broken_stops_and_the_others_go_on(
     results = await in_one_group(ledger, [grant(1, "b", account=B), settle("hold_1", 1), place("b", 5, stream_id=B)])
 
     assert isinstance(results[1], LedgerCorrupt)
-    assert [True, True] == [isinstance(result, Committed) for result in (results[0], results[2])]
-    assert 7 == await admin.fetchval("SELECT count(*) FROM events")
+    assert [isinstance(result, Committed) for result in (results[0], results[2])] == [True, True]
+    assert await admin.fetchval("SELECT count(*) FROM events") == 7
 
 
 async def test_a_nul_character_in_a_usage_is_refused_because_one_such_event_would_break_every_report(
@@ -102,4 +102,4 @@ async def test_a_nul_character_in_a_usage_is_refused_because_one_such_event_woul
 
     assert isinstance(refusal, Refused)
     assert not cleaned.replayed
-    assert 10 + 8 + 8 == await pool.fetchval("SELECT sum(debit_microcents) FROM trial_balance")
+    assert await pool.fetchval("SELECT sum(debit_microcents) FROM trial_balance") == 10 + 8 + 8

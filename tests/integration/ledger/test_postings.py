@@ -55,7 +55,7 @@ async def test_every_event_posts_its_journal_and_balances(ledger: Ledger, admin:
         posted.setdefault(row["position"], []).append(tuple(row)[1:])
 
     assert [sorted(journal) for _, journal in JOURNALS] == [sorted(posted[position]) for position in positions]
-    assert [] == await broken_rules(admin)
+    assert await broken_rules(admin) == []
 
 
 async def test_a_posting_rule_names_only_events_and_amounts_that_exist(admin: asyncpg.Connection) -> None:

@@ -55,7 +55,7 @@ async def test_four_processes_share_every_limit_and_every_command_that_all_of_th
         outputs = [(await running.communicate())[0] for running in started]
 
     said = [json.loads(line) for output in outputs for line in output.splitlines()]
-    assert [0] * PROCESSES == [running.returncode for running in started]
+    assert [running.returncode for running in started] == [0] * PROCESSES
     shared, own = Counter(), Counter()
     for kind, hold_id, result in said:
         (own if hold_id.startswith("own_") else shared)[(kind, result)] += 1
@@ -69,11 +69,11 @@ async def test_four_processes_share_every_limit_and_every_command_that_all_of_th
     settled = shared["SettleHold", "accepted"]
     assert account["held"] == process.HOLD_AMOUNT * (placed - settled)
     assert account["spent"] == 20 * settled
-    assert 0 <= account["credited"] - account["spent"] - account["held"]
+    assert account["credited"] - account["spent"] - account["held"] >= 0
     assert placed >= process.CREDIT // process.HOLD_AMOUNT
     refused = own["PlaceHold", "InsufficientFunds"] + shared["PlaceHold", "InsufficientFunds"]
-    assert PROCESSES * (process.OWN_HOLDS + process.SHARED_HOLDS) == placed + refused + shared["PlaceHold", "replayed"]
-    assert [] == await broken_rules(admin)
+    assert placed + refused + shared["PlaceHold", "replayed"] == PROCESSES * (process.OWN_HOLDS + process.SHARED_HOLDS)
+    assert await broken_rules(admin) == []
 
 
 async def test_a_process_killed_under_load_leaves_nothing_that_two_sweeps_do_not_finish(
@@ -96,12 +96,12 @@ async def test_a_process_killed_under_load_leaves_nothing_that_two_sweeps_do_not
         still_open = await admin.fetchval("SELECT count(*) FROM open_holds WHERE worker_id = 7")
 
     assert [0, left_behind, 0] == ended
-    assert 0 == still_open
+    assert still_open == 0
     settled = await admin.fetch("SELECT hold_id FROM events WHERE type = 'hold.settled'")
     assert {hold for _, hold in answered} <= {row["hold_id"] for row in settled}
     expired = "SELECT count(*) FROM events WHERE type = 'hold.expired' AND hold_id NOT LIKE 'hold_7_%'"
-    assert 0 == await admin.fetchval(expired)
-    assert [] == await broken_rules(admin)
+    assert await admin.fetchval(expired) == 0
+    assert await broken_rules(admin) == []
 
 
 async def _until_lease_is_free(db: asyncpg.Connection, worker_id: int) -> None:

@@ -23,7 +23,7 @@ async def test_every_query_of_a_room_prepares_on_the_migrated_schema(pool: async
                 refused[name] = str(error)
 
     assert queries
-    assert {} == refused
+    assert refused == {}
 
 
 @pytest.mark.parametrize("room", ROOMS)

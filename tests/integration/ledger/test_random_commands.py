@@ -90,4 +90,4 @@ async def test_any_sequence_of_commands_is_stored_as_the_model_says(
             stored.holds[hold_id].held,
             stored.holds[hold_id].drawn,
         )
-    assert [] == await broken_rules(admin)
+    assert await broken_rules(admin) == []

@@ -65,7 +65,7 @@ async def test_a_command_submitted_again_at_once_later_and_by_another_process_re
         at_once = await ledgers[0].submit(command)
         clock.advance(seconds=1)
         elsewhere = await ledgers[1].submit(command)
-        assert (False, True, True) == (committed.replayed, at_once.replayed, elsewhere.replayed)
+        assert (committed.replayed, at_once.replayed, elsewhere.replayed) == (False, True, True)
         assert committed.stored == at_once.stored == elsewhere.stored
         first.append(committed)
     clock.advance(days=40)
@@ -74,7 +74,7 @@ async def test_a_command_submitted_again_at_once_later_and_by_another_process_re
 
     assert [committed.stored for committed in first] == [committed.stored for committed in later]
     assert len(COMMANDS) == await admin.fetchval("SELECT count(*) FROM events")
-    assert [] == await broken_rules(admin)
+    assert await broken_rules(admin) == []
 
 
 async def test_a_command_twice_in_one_group_has_one_event_and_one_answer(
@@ -83,10 +83,10 @@ async def test_a_command_twice_in_one_group_has_one_event_and_one_answer(
     for command in COMMANDS:
         results = await asyncio.gather(*[ledger.submit(command) for _ in range(3)])
 
-        assert [False, True, True] == [result.replayed for result in results]
-        assert 1 == len({(result.stored.stream_id, result.stored.position, result.stored.seq) for result in results})
+        assert [result.replayed for result in results] == [False, True, True]
+        assert len({(result.stored.stream_id, result.stored.position, result.stored.seq) for result in results}) == 1
     assert len(COMMANDS) == await admin.fetchval("SELECT count(*) FROM events")
-    assert [] == await broken_rules(admin)
+    assert await broken_rules(admin) == []
 
 
 async def test_all_commands_again_in_one_group_are_all_replays(ledger: Ledger, admin: asyncpg.Connection) -> None:
@@ -133,6 +133,6 @@ async def test_a_hold_id_of_another_account_is_refused(ledger: Ledger, admin: as
         return_exceptions=True,
     )
 
-    assert "IdempotencyMismatch" == type(foreign).__name__
+    assert type(foreign).__name__ == "IdempotencyMismatch"
     assert not isinstance(own, BaseException)
-    assert [] == await broken_rules(admin)
+    assert await broken_rules(admin) == []

@@ -45,12 +45,12 @@ async def test_positions_are_gapless_in_each_shard_and_every_account_stays_in_it
     rows = await admin.fetch("SELECT shard, stream_id, position FROM events")
     assert set(range(SHARDS)) == {row["shard"] for row in rows}
     assert all(shard_of(row["stream_id"], SHARDS) == row["shard"] for row in rows)
-    assert [] == await broken_rules(admin)
+    assert await broken_rules(admin) == []
     for number in range(12):
         account = await ledger.account(f"{number}_acct_a")
         assert account is not None
-        assert (93, 0) == (account.available, account.held)
-        assert 5 == len(await ledger.stream(f"{number}_acct_a"))
+        assert (account.available, account.held) == (93, 0)
+        assert len(await ledger.stream(f"{number}_acct_a")) == 5
 
 
 async def test_a_sweep_ends_the_holds_of_every_shard(
@@ -63,9 +63,9 @@ async def test_a_sweep_ends_the_holds_of_every_shard(
 
     ended = [await sweeper.sweep(clock.now) for _ in range(2)]
 
-    assert [0, 6] == ended
-    assert 0 == await admin.fetchval("SELECT count(*) FROM open_holds")
-    assert [] == await broken_rules(admin)
+    assert ended == [0, 6]
+    assert await admin.fetchval("SELECT count(*) FROM open_holds") == 0
+    assert await broken_rules(admin) == []
 
 
 def test_the_shard_of_a_stream_is_fixed_for_ever() -> None:

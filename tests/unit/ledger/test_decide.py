@@ -74,8 +74,8 @@ def test_an_overrun_in_debt_already_is_debt_in_full() -> None:
 
     scene.submit(settle("hold_2", 9))
 
-    assert (-24, 0, 24) == scene.money()
-    assert (4, 4) == (scene.last().overrun_microcents, scene.last().debt_microcents)
+    assert scene.money() == (-24, 0, 24)
+    assert (scene.last().overrun_microcents, scene.last().debt_microcents) == (4, 4)
 
 
 def test_an_overrun_leaves_the_other_holds_whole() -> None:
@@ -83,13 +83,13 @@ def test_an_overrun_leaves_the_other_holds_whole() -> None:
 
     kind, _ = scene.submit(settle("hold_2", 5))
 
-    assert "accepted" == kind
-    assert (0, 0) == (scene.last().overrun_microcents, scene.last().debt_microcents)
+    assert kind == "accepted"
+    assert (scene.last().overrun_microcents, scene.last().debt_microcents) == (0, 0)
 
 
 def test_in_debt_no_hold_is_placed_or_enlarged_until_the_debt_is_covered() -> None:
     scene = funded(10, place("hold_1", 5), place("hold_2", 1), settle("hold_1", 11))
-    assert (-2, 1, 2) == scene.money()
+    assert scene.money() == (-2, 1, 2)
 
     small = scene.refusal(place("hold_3", 1))
     larger = scene.refusal(extend("hold_2", 2))
@@ -98,9 +98,9 @@ def test_in_debt_no_hold_is_placed_or_enlarged_until_the_debt_is_covered() -> No
     scene.submit(grant(1, "and_more"))
     kind, _ = scene.submit(place("hold_3", 1))
 
-    assert ["InsufficientFunds"] * 3 == [type(refusal).__name__ for refusal in (small, larger, still)]
-    assert -2 == small.available
-    assert "accepted" == kind
+    assert [type(refusal).__name__ for refusal in (small, larger, still)] == ["InsufficientFunds"] * 3
+    assert small.available == -2
+    assert kind == "accepted"
 
 
 def test_a_hold_of_nothing_is_placed_without_funds_and_in_debt() -> None:
@@ -109,7 +109,7 @@ def test_a_hold_of_nothing_is_placed_without_funds_and_in_debt() -> None:
     kind, _ = scene.submit(place("free", 0))
     again, _ = Scene(open_account()).submit(place("free", 0))
 
-    assert ("accepted", "accepted") == (kind, again)
+    assert (kind, again) == ("accepted", "accepted")
 
 
 def test_a_hold_takes_all_that_is_available_and_not_a_microcent_more() -> None:
@@ -118,9 +118,9 @@ def test_a_hold_takes_all_that_is_available_and_not_a_microcent_more() -> None:
     refusal = scene.refusal(place("hold_2", 61))
     kind, _ = scene.submit(place("hold_2", 60))
 
-    assert (61, 60, 40) == (refusal.needed, refusal.available, refusal.held)
-    assert "accepted" == kind
-    assert (0, 100, 0) == scene.money()
+    assert (refusal.needed, refusal.available, refusal.held) == (61, 60, 40)
+    assert kind == "accepted"
+    assert scene.money() == (0, 100, 0)
 
 
 @pytest.mark.parametrize(("needed", "in_flight"), [(61, True), (100, True), (101, False)])
@@ -136,28 +136,28 @@ def test_a_correction_downwards_takes_from_the_free_balance_only() -> None:
     refusal = scene.refusal(adjust(-61))
     scene.submit(adjust(-60))
 
-    assert (61, 60) == (refusal.needed, refusal.available)
-    assert (0, 40, 0) == scene.money()
+    assert (refusal.needed, refusal.available) == (61, 60)
+    assert scene.money() == (0, 40, 0)
 
 
 def test_extending_says_a_total_so_saying_it_again_adds_nothing() -> None:
     scene = funded(100, place("hold_1", 40), extend("hold_1", 70))
-    assert (30, 70, 0) == scene.money()
+    assert scene.money() == (30, 70, 0)
 
     scene.submit(extend("hold_1", 70))
     scene.submit(extend("hold_1", 30))
 
-    assert (30, 70, 0) == scene.money()
-    assert 0 == scene.last().amount_microcents
+    assert scene.money() == (30, 70, 0)
+    assert scene.last().amount_microcents == 0
 
 
 def test_the_total_of_an_extension_counts_what_was_drawn() -> None:
     scene = funded(100, place("hold_1", 40), draw("hold_1", 30))
-    assert (60, 10, 0) == scene.money()
+    assert scene.money() == (60, 10, 0)
 
     scene.submit(extend("hold_1", 50))
 
-    assert (50, 20, 0) == scene.money()
+    assert scene.money() == (50, 20, 0)
 
 
 def test_an_extension_prolongs_a_hold_and_never_shortens_it() -> None:
@@ -176,8 +176,8 @@ def test_an_extension_beyond_the_available_balance_is_refused_and_the_hold_stays
 
     refusal = scene.refusal(extend("hold_1", 51))
 
-    assert (11, 10) == (refusal.needed, refusal.available)
-    assert 40 == scene.log.hold("hold_1").held
+    assert (refusal.needed, refusal.available) == (11, 10)
+    assert scene.log.hold("hold_1").held == 40
 
 
 def test_draws_are_charged_against_their_hold_and_never_beyond_it() -> None:
@@ -187,15 +187,15 @@ def test_draws_are_charged_against_their_hold_and_never_beyond_it() -> None:
     scene.submit(draw("hold_1", 25, "task_2"))
     scene.submit(settle("hold_1", 0))
 
-    assert (26, 25) == (refusal.needed, refusal.left)
-    assert (60, 0, 0) == scene.money()
-    assert (0, 0) == (scene.last().held_microcents, scene.last().released_microcents)
+    assert (refusal.needed, refusal.left) == (26, 25)
+    assert scene.money() == (60, 0, 0)
+    assert (scene.last().held_microcents, scene.last().released_microcents) == (0, 0)
 
 
 def test_a_hold_that_was_drawn_on_and_voided_keeps_what_was_drawn() -> None:
     scene = funded(100, place("hold_1", 40), draw("hold_1", 15), void("hold_1"))
 
-    assert (85, 0, 0) == scene.money()
+    assert scene.money() == (85, 0, 0)
 
 
 def test_a_charge_names_the_price_that_its_hold_was_placed_under() -> None:
@@ -208,7 +208,7 @@ def test_a_charge_names_the_price_that_its_hold_was_placed_under() -> None:
     settled = scene.last()
 
     assert (pinned, pinned) == (drawn.price, settled.price)
-    assert ("m-9", "req_9", "m-9", "req_9") == (drawn.model, drawn.request_id, settled.model, settled.request_id)
+    assert (drawn.model, drawn.request_id, settled.model, settled.request_id) == ("m-9", "req_9", "m-9", "req_9")
 
 
 def test_an_overdue_hold_is_not_expired_when_it_was_extended_in_between() -> None:
@@ -222,7 +222,7 @@ def test_an_overdue_hold_is_not_expired_when_it_was_extended_in_between() -> Non
     later, _ = scene.submit(expire("hold_1", overdue_at=seen_overdue + timedelta(seconds=61)))
 
     assert seen_overdue + timedelta(seconds=60) == refusal.expires_at
-    assert "accepted" == later
+    assert later == "accepted"
 
 
 @pytest.mark.parametrize("amount", [-MAX_AMOUNT - 1, MAX_AMOUNT + 1, 2**63, 2**64, 1.0, 0.5, math.nan, math.inf])
@@ -244,12 +244,12 @@ def test_an_amount_is_a_whole_number_that_can_be_booked(command: Any, amount: An
 
     refusal = scene.refusal(replace(command, **{name: amount}))
 
-    assert "InvalidAmount" == type(refusal).__name__
+    assert type(refusal).__name__ == "InvalidAmount"
 
 
 @pytest.mark.parametrize("command", [grant(0, "second"), adjust(0), create_key(rpm=0), create_key(rpm=-1)])
 def test_what_would_book_nothing_or_allow_nothing_is_refused(command: Any) -> None:
-    assert "InvalidAmount" == type(funded(100).refusal(command)).__name__
+    assert type(funded(100).refusal(command)).__name__ == "InvalidAmount"
 
 
 @pytest.mark.parametrize("command", ABOUT_AN_ACCOUNT)
@@ -280,7 +280,7 @@ def test_a_key_id_that_another_account_has_is_refused() -> None:
 
     refusal = scene.refusal(create_key(account=B))
 
-    assert "IdempotencyMismatch" == type(refusal).__name__
+    assert type(refusal).__name__ == "IdempotencyMismatch"
     assert not scene.log.books.keys["key_1"].is_active
 
 
@@ -295,7 +295,7 @@ def test_the_price_book_is_no_account(command: Any) -> None:
 
 @pytest.mark.parametrize("account", ["acct_a", "acct_never_opened"])
 def test_a_price_is_not_published_in_an_account(account: str) -> None:
-    assert "WrongStream" == type(funded(100).refusal(publish(stream_id=account))).__name__
+    assert type(funded(100).refusal(publish(stream_id=account))).__name__ == "WrongStream"
 
 
 def test_the_price_book_needs_not_be_opened() -> None:
@@ -304,7 +304,7 @@ def test_the_price_book_needs_not_be_opened() -> None:
     first, _ = scene.submit(publish(1))
     second, place_of_second = scene.submit(publish(2))
 
-    assert ("accepted", "accepted", (PRICE_BOOK, 2)) == (first, second, place_of_second)
+    assert (first, second, place_of_second) == ("accepted", "accepted", (PRICE_BOOK, 2))
 
 
 def test_a_deleted_key_places_no_hold_but_its_open_holds_can_still_be_settled() -> None:
@@ -313,17 +313,17 @@ def test_a_deleted_key_places_no_hold_but_its_open_holds_can_still_be_settled() 
     refusal = scene.refusal(place("hold_2", 1, key_id="key_1"))
     kind, _ = scene.submit(settle("hold_1", 30))
 
-    assert "KeyInactive" == type(refusal).__name__
-    assert "accepted" == kind
-    assert 30 == scene.log.books.keys["key_1"].month_spent
+    assert type(refusal).__name__ == "KeyInactive"
+    assert kind == "accepted"
+    assert scene.log.books.keys["key_1"].month_spent == 30
 
 
 def test_every_refusal_says_in_words_and_fields_what_was_against_it() -> None:
     refusal = Scene().refusal(grant(1))
 
     assert isinstance(refusal, AccountUnknown)
-    assert "acct_a" == refusal.account_id
-    assert "there is no account acct_a" == str(refusal)
+    assert refusal.account_id == "acct_a"
+    assert str(refusal) == "there is no account acct_a"
 
 
 def test_new_ids_say_their_kind_and_sort_by_the_time_they_were_made() -> None:

@@ -44,7 +44,7 @@ def test_only_the_price_book_begins_without_an_opening_and_has_no_currency() -> 
     state = evolve(Scope(), event, stream_id=PRICE_BOOK, at=NOON).account
 
     assert state is not None
-    assert ("XXX", 1, 0) == (state.currency, state.seq, state.posted)
+    assert (state.currency, state.seq, state.posted) == ("XXX", 1, 0)
 
 
 def test_an_account_is_opened_once() -> None:
@@ -62,7 +62,7 @@ def test_an_ended_hold_moves_no_more(command: Any) -> None:
     scene = funded(100, place("hold_1", 10))
     kind, stored = scene.submit(command)
     event = scene.event(stored)
-    assert "accepted" == kind
+    assert kind == "accepted"
     if "hold_1" in scene.log.books.holds:
         scene.submit(void("hold_1"))
 
@@ -111,11 +111,11 @@ def test_a_key_begins_with_nothing_spent_and_nothing_held() -> None:
     key = apply(funded(100), KeyCreated(key_id="key_1", rate_limit_rpm=5)).key
 
     assert key is not None
-    assert (True, "2026-11", 0, 0, None, None) == (
+    assert (
         key.is_active,
         key.month,
         key.month_spent,
         key.month_held,
         key.next_arrival,
         key.last_used_at,
-    )
+    ) == (True, "2026-11", 0, 0, None, None)

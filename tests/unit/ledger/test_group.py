@@ -86,7 +86,7 @@ def test_other_content_in_the_same_group_is_refused(command: Any, first: list[An
 
     one, *two = scene.group(*([command] if other is None else [command, other]))
 
-    assert "accepted" == one[0]
+    assert one[0] == "accepted"
     assert [refusal] * len(two) == [type(detail).__name__ for _, detail in two]
     assert events + 1 == len(scene.log.events)
 
@@ -111,7 +111,7 @@ def test_a_draw_again_is_a_replay_even_after_the_hold_ended() -> None:
     scene.submit(settle("hold_1", 1))
 
     assert ("replayed", first) == scene.submit(draw("hold_1", 5))
-    assert "HoldAlreadyEnded" == type(scene.refusal(draw("hold_1", 1, "task_2"))).__name__
+    assert type(scene.refusal(draw("hold_1", 1, "task_2"))).__name__ == "HoldAlreadyEnded"
 
 
 @pytest.mark.parametrize(
@@ -138,12 +138,12 @@ def test_an_ended_hold_takes_no_other_command_in_its_own_group_or_later(command:
     later = scene.refusal(command)
 
     assert "HoldAlreadyEnded" == type(results[1][1]).__name__ == type(later).__name__
-    assert "HoldSettled" == later.ended_by
+    assert later.ended_by == "HoldSettled"
 
 
 @pytest.mark.parametrize("end", [settle("hold_1", 1), void("hold_1"), expire("hold_1"), extend("hold_1", 1)])
 def test_a_hold_that_was_never_placed_is_unknown(end: Any) -> None:
-    assert "HoldUnknown" == type(funded(100).refusal(end)).__name__
+    assert type(funded(100).refusal(end)).__name__ == "HoldUnknown"
 
 
 @pytest.mark.parametrize("end", [settle("hold_1", 1), void("hold_1"), expire("hold_1")])
@@ -153,7 +153,7 @@ def test_the_ended_hold_of_another_account_is_unknown_too(end: Any) -> None:
     in_the_same_group = scene.group(end, replace(end, stream_id=B))[1][1]
     later = scene.refusal(replace(end, stream_id=B))
 
-    assert ["HoldUnknown"] * 2 == [type(in_the_same_group).__name__, type(later).__name__]
+    assert [type(in_the_same_group).__name__, type(later).__name__] == ["HoldUnknown"] * 2
 
 
 def test_each_command_sees_what_the_ones_before_it_left() -> None:
@@ -169,9 +169,9 @@ def test_each_command_sees_what_the_ones_before_it_left() -> None:
         place("hold_2", 6),
     )
 
-    assert ["accepted", "refused", "accepted", "accepted", "refused", "accepted", "accepted"] == [k for k, _ in results]
-    assert [1, 2, 3, 4, 5] == [stored.seq for stored in scene.log.events]
-    assert (0, 6, 0) == scene.money()
+    assert [k for k, _ in results] == ["accepted", "refused", "accepted", "accepted", "refused", "accepted", "accepted"]
+    assert [stored.seq for stored in scene.log.events] == [1, 2, 3, 4, 5]
+    assert scene.money() == (0, 6, 0)
 
 
 @given(st.lists(strategies.commands, min_size=1, max_size=12))
@@ -224,7 +224,7 @@ def test_the_rows_to_write_are_exactly_the_states_that_changed(commands: list[An
 def test_a_nul_character_anywhere_is_refused_since_postgres_could_not_read_it_back(command: Any) -> None:
     scene = funded(100, place("hold_1", 9))
 
-    assert "NotStorable" == type(scene.refusal(command)).__name__
+    assert type(scene.refusal(command)).__name__ == "NotStorable"
 
 
 @pytest.mark.parametrize("text", ["\\u0000", "\\\\u0000", "u0000", "\\", "\\n\n\t\x01\x7f", "𝄞", "ü"])
@@ -233,7 +233,7 @@ def test_a_text_that_only_looks_like_a_nul_character_is_stored(text: str) -> Non
 
     kind, _ = scene.submit(replace(grant(1, "k"), reason=text))
 
-    assert "accepted" == kind
+    assert kind == "accepted"
     assert text == scene.last().reason
 
 

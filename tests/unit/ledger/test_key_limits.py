@@ -43,8 +43,8 @@ def test_a_budget_takes_holds_up_to_its_last_microcent_and_no_further() -> None:
     refusal = scene.refusal(place("hold_2", 41, key_id="key_1"))
     kind, _ = scene.submit(place("hold_2", 40, key_id="key_1"))
 
-    assert (41, 100, 0, 60) == (refusal.needed, refusal.limit, refusal.spent, refusal.held)
-    assert "accepted" == kind
+    assert (refusal.needed, refusal.limit, refusal.spent, refusal.held) == (41, 100, 0, 60)
+    assert kind == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_draws_and_extensions_count_against_the_budget_as_they_happen() -> None:
     scene = with_key(budget=100)
     scene.submit(place("hold_1", 60, key_id="key_1"))
     scene.submit(draw("hold_1", 20))
-    assert ("2026-11", 20, 40) == sums(scene)
+    assert sums(scene) == ("2026-11", 20, 40)
 
     refusal = scene.refusal(extend("hold_1", 101))
     scene.submit(extend("hold_1", 100))
 
-    assert (41, 20, 40) == (refusal.needed, refusal.spent, refusal.held)
-    assert ("2026-11", 20, 80) == sums(scene)
+    assert (refusal.needed, refusal.spent, refusal.held) == (41, 20, 40)
+    assert sums(scene) == ("2026-11", 20, 80)
 
 
 def test_requests_without_the_key_do_not_count_against_its_budget() -> None:
@@ -78,7 +78,7 @@ def test_requests_without_the_key_do_not_count_against_its_budget() -> None:
 
     scene.submit(place("hold_1", 5_000))
 
-    assert ("2026-11", 0, 0) == sums(scene)
+    assert sums(scene) == ("2026-11", 0, 0)
 
 
 def test_a_hold_of_nothing_passes_a_used_up_budget_and_a_budget_of_zero() -> None:
@@ -87,7 +87,7 @@ def test_a_hold_of_nothing_passes_a_used_up_budget_and_a_budget_of_zero() -> Non
     kind, _ = scene.submit(place("free", 0, key_id="key_1"))
     refusal = scene.refusal(place("hold_1", 1, key_id="key_1"))
 
-    assert ("accepted", "BudgetExceeded") == (kind, type(refusal).__name__)
+    assert (kind, type(refusal).__name__) == ("accepted", "BudgetExceeded")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_the_next_month_is_a_new_budget_from_its_first_second(moment: str, reset
     kind, _ = scene.submit(place("hold_2", 100, key_id="key_1"))
 
     assert datetime.fromisoformat(resets_at).replace(tzinfo=UTC) == refusal.resets_at
-    assert "accepted" == kind
+    assert kind == "accepted"
     assert (resets_at[:7], 0, 100) == sums(scene)
 
 
@@ -129,7 +129,7 @@ def test_a_hold_placed_in_the_last_second_of_a_month_settles_in_that_month() -> 
 
     scene.submit(settle("hold_1", 50))
 
-    assert ("2026-11", 50, 0) == sums(scene)
+    assert sums(scene) == ("2026-11", 50, 0)
 
 
 def test_a_hold_of_last_month_leaves_this_months_budget_alone() -> None:
@@ -140,8 +140,8 @@ def test_a_hold_of_last_month_leaves_this_months_budget_alone() -> None:
     kind, _ = scene.submit(place("hold_2", 100, key_id="key_1"))
     scene.submit(settle("hold_1", 55))
 
-    assert "accepted" == kind
-    assert ("2026-12", 0, 100) == sums(scene)
+    assert kind == "accepted"
+    assert sums(scene) == ("2026-12", 0, 100)
 
 
 def test_an_extension_after_the_month_has_moved_on_is_not_judged_by_the_budget() -> None:
@@ -153,8 +153,8 @@ def test_an_extension_after_the_month_has_moved_on_is_not_judged_by_the_budget()
 
     kind, _ = scene.submit(extend("hold_1", 500))
 
-    assert "accepted" == kind
-    assert ("2026-12", 0, 1) == sums(scene)
+    assert kind == "accepted"
+    assert sums(scene) == ("2026-12", 0, 1)
 
 
 def test_a_clock_stepped_back_over_the_months_end_does_not_open_the_old_budget_again() -> None:
@@ -165,7 +165,7 @@ def test_a_clock_stepped_back_over_the_months_end_does_not_open_the_old_budget_a
     refusal = scene.refusal(place("hold_2", 1, key_id="key_1"))
 
     assert datetime(2027, 1, 1, tzinfo=UTC) == refusal.resets_at
-    assert ("2026-12", 0, 100) == sums(scene)
+    assert sums(scene) == ("2026-12", 0, 100)
 
 
 def test_events_stay_in_order_of_time_when_the_clock_is_stepped_back() -> None:
@@ -174,20 +174,20 @@ def test_events_stay_in_order_of_time_when_the_clock_is_stepped_back() -> None:
 
     scene.submit(place("hold_1", 1))
 
-    assert [NOON] * 4 == [stored.at for stored in scene.log.events]
+    assert [stored.at for stored in scene.log.events] == [NOON] * 4
 
 
 def test_a_rate_limit_lets_exactly_its_burst_through_and_says_when_the_next_one_fits() -> None:
     scene = with_key(rpm=3)
     for n in range(3):
-        assert "accepted" == scene.submit(place(f"hold_{n}", 1, key_id="key_1"))[0]
+        assert scene.submit(place(f"hold_{n}", 1, key_id="key_1"))[0] == "accepted"
 
     refusal = scene.refusal(place("late", 1, key_id="key_1"))
     scene.now += timedelta(seconds=20)
     kind, _ = scene.submit(place("late", 1, key_id="key_1"))
 
-    assert (3, 20, 60) == (refusal.limit_rpm, refusal.retry_after_s, refusal.reset_after_s)
-    assert "accepted" == kind
+    assert (refusal.limit_rpm, refusal.retry_after_s, refusal.reset_after_s) == (3, 20, 60)
+    assert kind == "accepted"
 
 
 def test_a_refused_request_uses_up_nothing_of_the_rate_limit() -> None:
@@ -197,14 +197,14 @@ def test_a_refused_request_uses_up_nothing_of_the_rate_limit() -> None:
 
     kind, _ = scene.submit(place("hold_1", 10, key_id="key_1"))
 
-    assert "accepted" == kind
+    assert kind == "accepted"
 
 
 def test_a_hold_of_nothing_counts_against_the_rate_limit() -> None:
     scene = with_key(rpm=1)
     scene.submit(place("free", 0, key_id="key_1"))
 
-    assert "RateLimited" == type(scene.refusal(place("free_again", 0, key_id="key_1"))).__name__
+    assert type(scene.refusal(place("free_again", 0, key_id="key_1"))).__name__ == "RateLimited"
 
 
 def test_after_the_clock_was_stepped_back_by_an_hour_the_key_is_served_at_once_and_limited_as_ever() -> None:
@@ -218,7 +218,7 @@ def test_after_the_clock_was_stepped_back_by_an_hour_the_key_is_served_at_once_a
     scene.now += timedelta(seconds=30)
     second, _ = scene.submit(place("after_2", 1, key_id="key_1"))
 
-    assert ("accepted", 30, "accepted") == (first, refusal.retry_after_s, second)
+    assert (first, refusal.retry_after_s, second) == ("accepted", 30, "accepted")
 
 
 def test_each_key_has_limits_of_its_own() -> None:
@@ -228,4 +228,4 @@ def test_each_key_has_limits_of_its_own() -> None:
 
     kind, _ = scene.submit(place("hold_2", 10, key_id="key_2"))
 
-    assert "accepted" == kind
+    assert kind == "accepted"

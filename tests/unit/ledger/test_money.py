@@ -112,8 +112,8 @@ def test_the_callers_decimal_context_does_not_matter() -> None:
         amount = microcents_from_cents(Decimal("123456.654321"))
         largest = microcents_from_cents(Decimal("922337203685.477580"))
 
-    assert 123_456_654_321 == amount
-    assert MAX_AMOUNT == largest
+    assert amount == 123_456_654_321
+    assert largest == MAX_AMOUNT
 
 
 @pytest.mark.parametrize(
