@@ -25,6 +25,8 @@ class RequestHold:
         self.id = command.hold_id
         self.placed = placed
         self.is_ended = False
+        self.is_served = False  # something of an answer has reached the client
+        self._decided: SettleHold | VoidHold | None = None
         self._ledger = ledger
         self._command = command
         self._priced = priced
@@ -62,8 +64,15 @@ class RequestHold:
         TALLY.count(HOLDS, "voided")
         return committed
 
+    async def end_after_all(self, reason: str) -> Committed:
+        """End it for a request that could not: what has been served is charged, however late, and nothing else is."""
+        if self.is_served and self._decided is not None:
+            return await self._end(self._decided)
+        return await self.void(reason)
+
     async def _end(self, command: SettleHold | VoidHold) -> Committed:
         """Submit until the outcome is known; submitting the same end again has no second effect."""
+        self._decided = command
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + SETTLE_WITHIN_S
         while True:
@@ -79,7 +88,7 @@ class RequestHold:
 
 
 class Orphans:
-    """Voids, in the background, the holds of requests that ended without ending their hold.
+    """Ends, in the background, the holds of requests that ended without ending their hold.
 
     A request is cut off anywhere by a cancellation; what it can no longer do itself is done here, and awaited when
     the process stops. What even this cannot finish is found by the sweep.
@@ -89,15 +98,17 @@ class Orphans:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def adopt(self, hold: RequestHold, reason: str) -> None:
-        task = asyncio.create_task(self._void(hold, reason), name=f"void-{hold.id}")
+        task = asyncio.create_task(self._end(hold, reason), name=f"end-{hold.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def drain(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _void(self, hold: RequestHold, reason: str) -> None:
+    async def _end(self, hold: RequestHold, reason: str) -> None:
         try:
-            await hold.void(reason)
-        except (Refused, LedgerUnavailable) as error:  # ended after all, or left to the sweep
-            _log.warning("hold.not_voided", hold_id=hold.id, error=str(error))
+            await hold.end_after_all(reason)
+        except (Refused, LedgerUnavailable) as error:  # ended before, or left to the sweep
+            _log.warning("hold.not_ended", hold_id=hold.id, error=str(error))
+        except Exception:  # left to the sweep as well, but nobody foresaw it
+            _log.exception("hold.not_ended", hold_id=hold.id)

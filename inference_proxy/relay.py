@@ -10,7 +10,7 @@ from inference_proxy.metrics import TALLY, UNREADABLE_USAGE
 from inference_proxy.operations import Operation, Prepared
 from inference_proxy.sse import EventStream, EventTooLarge
 from inference_proxy.usage import UsageUnreadable
-from ledger import Committed, cents_text
+from ledger import Committed, LedgerUnavailable, cents_text
 from ledger.events import HoldSettled
 from pricing import UsageError
 from wire import ApiError
@@ -49,6 +49,7 @@ async def relay(
         async for chunk in answer.content.iter_any():
             passed = events.feed(chunk)
             if passed:
+                hold.is_served = True
                 await _send(response, passed)
     except ClientGone:
         outcome = "client_gone"
@@ -58,7 +59,13 @@ async def relay(
     if outcome == "completed" and (events.has_failed or not events.is_done):
         outcome = "backend_failed"
         failure = ApiError("backend_error", "the backend broke off its answer; only what arrived is charged")
-    committed = await _end_hold(operation, hold, events, outcome, backend)
+    try:
+        committed = await _end_hold(operation, hold, events, outcome, backend)
+    except Exception as error:  # the headers are out: only the stream itself can still say what went wrong
+        _log.exception("stream.not_settled", hold_id=hold.id)
+        code = "ledger_unavailable" if isinstance(error, LedgerUnavailable) else "internal_error"
+        await _send_end(response, error_event(ApiError(code, "the charge is not written yet; it follows")))
+        return response
     if outcome != "client_gone":
         await _finish(response, events, committed, failure)
     return response
@@ -90,6 +97,10 @@ async def _finish(
     balance = cents_text(committed.account.posted)
     end = f": x-tollgate-cost-cents={cost}\n: x-tollgate-balance-cents={balance}\n\n".encode()
     end += events.usage_chunk() + b"data: [DONE]\n\n" if failure is None else error_event(failure)
+    await _send_end(response, end)
+
+
+async def _send_end(response: web.StreamResponse, end: bytes) -> None:
     try:
         await _send(response, end)
         await response.write_eof()

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from ledger.commands import Command, CreateKey, DeleteKey, HoldCommand, PlaceHold
-from ledger.errors import LedgerError, LedgerUnavailable
+from ledger.errors import LedgerCorrupt, LedgerError, LedgerUnavailable
 from ledger.events import HoldPlaced, StoredEvent
 from ledger.group import Appended, Committed, EndEvent, Group, Loaded, Outcome, Past, idempotency_key_of
 from ledger.reading import stored_event
@@ -67,6 +67,10 @@ class _Waiting:
     def __init__(self, command: Command, done: asyncio.Future[Committed]) -> None:
         self.command = command
         self.done = done
+
+
+class _OpenedMeanwhile(Exception):
+    """A stream that had no row to lock when we looked has events by now: its first event was another process's."""
 
 
 class Committer:
@@ -132,11 +136,11 @@ class Committer:
             _fail(group, error)
         except Exception as error:  # Postgres or the books rejected the group: find the command it is about
             if len(group) > 1:
-                _log.warning("group.rejected", commands=len(group), error=str(error))
+                _log.warning("group.rejected", commands=len(group), error=repr(error))
                 for waiting in group:
                     await self._commit([waiting])
             else:
-                _log.error("command.rejected", command=type(group[0].command).__name__, error=str(error))
+                _log.error("command.rejected", command=type(group[0].command).__name__, error=repr(error))
                 _fail(group, error)
         else:
             for waiting, outcome in zip(group, outcomes, strict=True):
@@ -161,8 +165,13 @@ class Committer:
                     placed_again = [command.hold_id for command in commands if isinstance(command, PlaceHold)]
                     continue
                 # Two processes wrote the first event of a stream at once: the loser reads the winner's, decides anew.
-                if error.constraint_name != "events_stream_seq_key" or loop.time() + backoff > give_up_at:
+                if error.constraint_name != "events_stream_seq_key":
                     raise
+                if loop.time() + backoff > give_up_at:
+                    raise LedgerCorrupt("the state of a stream is behind its events") from error
+            except _OpenedMeanwhile as error:
+                if loop.time() + backoff > give_up_at:
+                    raise LedgerCorrupt("a stream has events and no state") from error
             except TRANSIENT as error:
                 # The group may have been committed all the same: every command finds its own event when it is
                 # submitted again, so trying the group once more is safe whatever happened to the first try.
@@ -182,6 +191,8 @@ class Committer:
             group = Group(loaded, self._clock())
             outcomes = group.decide(commands)
             await self._recall_refused(connection, group, commands, outcomes)
+            if any(outcome.refusal is None and outcome.account is None for outcome in outcomes):
+                raise _OpenedMeanwhile
             head = await self._append(connection, group) if group.rows else 0
         self.groups += 1
         self.commands += len(commands)

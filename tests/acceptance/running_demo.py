@@ -220,7 +220,7 @@ class RunningDemo:
 
     async def assert_books_in_order(self) -> None:
         checked = await self.command("check")
-        assert checked == Finished(0, "the books are in order\n", "")
+        assert (checked.out, checked.err, checked.status) == ("the books are in order\n", "", 0)
 
     @asynccontextmanager
     async def sql(self) -> AsyncIterator[asyncpg.Connection]:

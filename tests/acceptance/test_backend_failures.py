@@ -183,7 +183,6 @@ async def test_a_stream_that_breaks_off_is_charged_for_what_arrived_and_ends_in_
 
 @pytest.mark.parametrize("fault", ["close_after", "error_after"])
 async def test_the_sdk_raises_where_a_stream_breaks_off(customer: Customer, fault: str) -> None:
-    chunks = []
     async with customer.async_sdk(max_retries=0) as client:
         stream = await client.chat.completions.create(
             model=MODEL,
@@ -191,8 +190,7 @@ async def test_the_sdk_raises_where_a_stream_breaks_off(customer: Customer, faul
             stream=True,
             extra_headers={"x-simulate": wishes(**HEALTHY, **{fault: 3})},
         )
-        for _ in range(4):  # the role, and three tokens
-            chunks.append(await anext(stream))
+        chunks = [await anext(stream) for _ in range(4)]  # the role, and three tokens
         with pytest.raises(openai.APIError) as broken:
             await anext(stream)
 

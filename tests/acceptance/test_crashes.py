@@ -218,6 +218,14 @@ async def test_without_any_backend_requests_are_refused_and_cost_nothing(custome
     await demo.assert_books_in_order()
 
 
+async def noticed_by_every_worker(demo: RunningDemo) -> None:
+    async def not_ready() -> bool:
+        answers = await asyncio.gather(*(demo.http.get("/ready") for _ in range(20)))
+        return {answer.status for answer in answers} == {503}
+
+    await until(not_ready)
+
+
 async def test_without_postgres_nothing_is_forwarded_and_everybody_is_told_to_come_back() -> None:
     async for demo in breakable_demo():
         customer = await new_customer(demo)
@@ -226,6 +234,7 @@ async def test_without_postgres_nothing_is_forwarded_and_everybody_is_told_to_co
         postmaster = int((demo.files / "demo" / "postgres" / "postmaster.pid").read_text().split()[0])
 
         os.kill(postmaster, signal.SIGKILL)
+        await noticed_by_every_worker(demo)
         answers = await asyncio.gather(
             *(customer.chat(stream=bool(n % 2)) for n in range(8)),
             customer.get("/v1/users/me"),

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import structlog
 
 from ledger import Lease, Ledger, Refused
 from tests.conftest import APP_SETTINGS
@@ -71,11 +72,13 @@ async def main(url: str, number: int, role: str) -> None:
     async with asyncpg.create_pool(url, min_size=1, max_size=2, server_settings=APP_SETTINGS) as pool:
         ledger = await Ledger.open(pool, connect, lambda: datetime.now(UTC))
         if role == "serve":
-            await Lease(connect, number).start()
+            lease = Lease(connect, number)
+            await lease.start()
             await serve(ledger, number)
         await share(ledger, number)
         await ledger.close()
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for what we say
     asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger import Ledger, LedgerUnavailable, Refused, committer
+from ledger import Committed, Ledger, LedgerCorrupt, LedgerUnavailable, Refused, committer
 from ledger.committer import Committer
 from tests.conftest import Clock, Connect
 from tests.integration.ledger.conftest import waits_for_a_lock
@@ -175,19 +175,22 @@ async def test_closing_carries_out_what_was_submitted_and_takes_nothing_more(
 async def test_a_stream_whose_state_was_lost_fails_alone_and_in_bounded_time(
     ledger: Ledger, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its next event would take a seq that is there already, however often that is tried."""
     monkeypatch.setattr(committer, "RETRY_FOR_S", 0.1)
     await ledger.submit(open_account())
     await ledger.submit(grant(5))
-    await admin.execute("UPDATE account_states SET seq = 1 WHERE account_id = $1", A)
+    for loss, command in (
+        ("UPDATE account_states SET seq = 1 WHERE account_id = $1", grant(1, "again")),
+        ("DELETE FROM account_states WHERE account_id = $1", open_account()),
+    ):
+        await admin.execute(loss, A)
 
-    async with asyncio.timeout(20):
-        broken, sound = await asyncio.gather(
-            ledger.submit(grant(1, "again")), ledger.submit(open_account("acct_b")), return_exceptions=True
-        )
+        async with asyncio.timeout(20):
+            broken, sound = await asyncio.gather(
+                ledger.submit(command), ledger.submit(open_account("acct_b")), return_exceptions=True
+            )
 
-    assert isinstance(broken, asyncpg.UniqueViolationError)
-    assert not isinstance(sound, BaseException)
+        assert isinstance(broken, LedgerCorrupt)
+        assert isinstance(sound, Committed)
 
 
 async def test_what_a_commit_returns_is_what_is_stored(ledger: Ledger, clock: Clock) -> None:

@@ -5,13 +5,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import pytest
 
+from ledger import Ledger, reading
 from ledger.committer import Committer
 from ledger.group import Group
 from ledger.reading import events_after, head_position
 from tests.conftest import Connect
 from tests.integration.ledger.conftest import waits_for_a_lock
-from tests.unit.ledger.scenes import open_account
+from tests.unit.ledger.scenes import grant, open_account, place
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -116,9 +118,10 @@ async def test_a_reader_never_waits_for_a_writer(connect: Connect, pool: asyncpg
 
 
 async def test_a_follower_of_a_busy_log_sees_every_position_once_and_in_order(
-    connect: Connect, pool: asyncpg.Pool
+    connect: Connect, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follower = Follower(pool)
+    monkeypatch.setattr(reading, "BATCH", 7)  # so that there are many
+    follower, newcomer = Follower(pool), Follower(pool)
 
     async def write_much(name: str) -> None:
         one = await writer(connect)
@@ -132,4 +135,47 @@ async def test_a_follower_of_a_busy_log_sees_every_position_once_and_in_order(
         await follower.read()
     await writers
 
-    assert list(range(1, 161)) == [position for position, _ in await follower.read()]
+    assert [position for position, _ in await follower.read()] == list(range(1, 161))
+    assert await newcomer.read() == follower.seen
+
+
+async def test_groups_of_one_account_decide_one_after_the_other_and_those_of_two_accounts_do_not_wait(
+    connect: Connect, admin: asyncpg.Connection, ledger: Ledger
+) -> None:
+    for command in (open_account("acct_a"), grant(10), open_account("acct_b"), grant(10, account="acct_b")):
+        await ledger.submit(command)
+    first, same, other = [await writer(connect) for _ in range(3)]
+
+    async with same.connection.transaction():
+        async with first.connection.transaction():
+            await first.write(place("hold_1", 6))
+            waiting = asyncio.create_task(same.lock(grant(1, "another")))
+            await waits_for_a_lock(admin, same.connection.get_server_pid())
+            async with asyncio.timeout(20), other.connection.transaction():
+                await other.lock(place("hold_2", 6, stream_id="acct_b"))
+        group = await waiting
+
+    assert group.books.accounts["acct_a"].held == 6
+
+
+async def test_a_stream_that_another_opens_between_our_lock_and_our_look_at_what_was_there_is_a_replay(
+    connect: Connect, admin: asyncpg.Connection, ledger: Ledger
+) -> None:
+    other, watcher = Writer(admin, connect), await connect()  # only the owner may lock the table
+
+    async with admin.transaction():
+        await admin.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        opening = asyncio.create_task(ledger.submit(open_account("acct_a")))
+        await somebody_waits_for_events(watcher)
+        await other.write(open_account("acct_a"))
+    committed = await opening
+
+    assert (committed.replayed, committed.account.seq) == (True, 1)
+
+
+async def somebody_waits_for_events(db: asyncpg.Connection) -> None:
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = $1 AND NOT granted)"
+    events = await db.fetchval("SELECT oid FROM pg_class WHERE relname = 'events'")
+    async with asyncio.timeout(20):
+        while not await db.fetchval(waiting, events):
+            pass  # the server has answered meanwhile

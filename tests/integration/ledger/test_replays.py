@@ -32,7 +32,7 @@ COMMANDS = [
     adjust(-100),
     create_key(rpm=2, budget=500),
     place("hold_1", 300, key_id="key_1", request_id="req_1"),
-    replace(draw("hold_1", 100), usage={"seconds": Decimal("0.250")}),
+    replace(draw("hold_1", 100), usage={"seconds": Decimal("0.10")}),
     settle("hold_1", 250, usage={"seconds": Decimal("1.50"), "tokens": 7}),
     place("hold_2", 10, key_id="key_1"),
     void("hold_2"),
