@@ -12,9 +12,10 @@ from msgspec import Meta
 from accounts.authentication import Authenticator
 from accounts.fields import Name
 from accounts.keys import Keys, NamedKey
-from accounts.principals import require_account
+from accounts.principals import Principal, require_account
 from accounts.refusals import as_api_errors
 from ledger import Microcents
+from ledger.limits import month_of
 from wire import ApiError, Cents, Route, cents_of, json_reply, microcents_of, read_json
 
 #: More is no limit for one key, and the ledger's rate limit counts in whole microseconds.
@@ -95,6 +96,7 @@ class KeyRoutes:
         principal = await self._authenticator.authenticate(request)
         account_id = require_account(principal)
         body = await read_json(request, NewKeyBody)
+        await self._refuse_limited_key(principal, account_id)
         key = await self._keys.create(
             account_id,
             user_id=principal.user_id,
@@ -120,16 +122,25 @@ class KeyRoutes:
         return json_reply([key_answer(key, now) for key in await self._keys.of_account(account_id)])
 
     async def delete_key(self, request: web.Request) -> web.Response:
-        account_id = require_account(await self._authenticator.authenticate(request))
+        principal = await self._authenticator.authenticate(request)
+        account_id = require_account(principal)
+        await self._refuse_limited_key(principal, account_id)
         with as_api_errors():
             await self._keys.delete(account_id, request.match_info["id"])
         return web.Response(status=204)
+
+    async def _refuse_limited_key(self, principal: Principal, account_id: str) -> None:
+        """A key with a limit could make itself one without. Whoever logs in, or has a key without limits, may."""
+        for key in await self._keys.of_account(account_id):
+            state = key.state
+            if state.key_id == principal.key_id and (state.rate_limit_rpm, state.monthly_budget) != (None, None):
+                raise ApiError("forbidden", "a key with limits cannot make or delete keys; log in")
 
 
 def key_answer(key: NamedKey, now: datetime) -> KeyAnswer:
     """A key as it is listed. What it spent counts from the first of the month (UTC), as its budget does."""
     state = key.state
-    spent = state.month_spent if state.month == f"{now:%Y-%m}" else Microcents(0)
+    spent = state.month_spent if state.month == month_of(now) else Microcents(0)
     return KeyAnswer(
         id=state.key_id,
         key_prefix=key.prefix,

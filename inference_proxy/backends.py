@@ -33,8 +33,7 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     url: Annotated[str, msgspec.Meta(pattern="^https?://")]  # without /v1
     models: list[str]  # ids of the models for sale that it serves
     api_key_env: str | None = None  # the environment variable with the key that it wants
-    first_byte_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0
-    idle_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0  # silence in the middle of an answer
+    silence_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0  # before the first byte, and between two
 
 
 class Backend:
@@ -56,8 +55,14 @@ class Backend:
         """Whether it may be tried. ``now`` is the event loop's time in seconds."""
         return self.is_healthy and now >= self._open_until
 
+    def chosen(self, now: float) -> None:
+        """Somebody tries it. After failures in a row nobody else does until the outcome is known, or as long again."""
+        if self._failures >= FAILURES_TO_OPEN:
+            self._open_until = now + OPEN_FOR_S
+
     def succeeded(self) -> None:
         self._failures = 0
+        self._open_until = 0.0
 
     def failed(self, now: float) -> None:
         """Count a failed attempt; after several in a row nothing is sent here for a while, then one at a time."""
@@ -90,7 +95,9 @@ class BackendPool:
         candidates = [b for b in self._by_model.get(model, ()) if b not in tried and b.is_available(now)]
         if not candidates:
             raise no_backend(model)
-        return min(candidates, key=lambda backend: backend.in_flight)
+        backend = min(candidates, key=lambda backend: backend.in_flight)
+        backend.chosen(now)
+        return backend
 
     async def watch(self) -> None:
         """Check every backend's health until cancelled."""

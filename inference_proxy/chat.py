@@ -1,31 +1,48 @@
 """Chat completions: bounding a request before it is forwarded, and reading the usage of its answer.
 
-The bound is sound, not close: a byte-level tokenizer never makes more tokens than there are bytes, the chat template
-adds at most what the model's configuration says, and a backend never takes a prompt beyond the context. Whatever
-could make a prompt longer than its bytes (images, a template in the request, fields that we do not know) is bounded
-by the whole context.
+The bound is sound, not close: a byte-level tokenizer never makes more tokens than there are bytes, normalisation before
+it makes them at most three times as many, the chat template adds at most what the model's configuration says, and a
+backend never takes a prompt beyond the context. What a template writes out in its own way (images, tools, schemas) is
+bounded by the whole context. A field that we do not know is refused: it might make the answer longer than its limit.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
 
 from inference_proxy.models import Model, ModelCatalog
+from inference_proxy.prepared import Prepared, Usage
 from inference_proxy.usage import UsageUnreadable, count, detail, part_of
 from pricing import Span
+from wire import ApiError
 from wire.body import decode_json, invalid
 
-#: Fields that cannot make the prompt longer than their own bytes: those of the OpenAI and Mistral APIs.
+#: Fields that can make neither the prompt longer than their own bytes nor the answer longer than its limit.
 PLAIN_FIELDS = frozenset(
     {
         "model", "messages", "max_tokens", "max_completion_tokens", "n", "stream", "stream_options", "temperature",
         "top_p", "top_k", "min_p", "stop", "seed", "random_seed", "presence_penalty", "frequency_penalty",
-        "repetition_penalty", "logit_bias", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
-        "parallel_tool_calls", "functions", "function_call", "user", "metadata", "store", "service_tier",
-        "safe_prompt", "prediction", "reasoning_effort", "verbosity", "min_tokens", "ignore_eos", "stop_token_ids",
-        "safety_identifier", "prompt_cache_key",
+        "repetition_penalty", "logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls", "user", "metadata",
+        "store", "service_tier", "safe_prompt", "reasoning_effort", "verbosity", "min_tokens", "ignore_eos",
+        "stop_token_ids", "include_stop_str_in_output", "skip_special_tokens", "spaces_between_special_tokens",
+        "safety_identifier", "prompt_cache_key", "priority", "request_id", "include_reasoning", "separate_reasoning",
     }
 )  # fmt: skip
+
+#: Fields that a template or a decoder writes out in its own way, so that their bytes say nothing of their tokens.
+EXPANDING_FIELDS = frozenset(
+    {
+        "tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "structured_outputs",
+        "guided_json", "guided_regex", "guided_choice", "guided_grammar", "chat_template", "chat_template_kwargs",
+        "documents", "mm_processor_kwargs", "add_generation_prompt", "continue_final_message", "add_special_tokens",
+        "modalities", "audio", "web_search_options", "thinking", "reasoning",
+    }
+)  # fmt: skip
+
+#: Normalisation to NFC, which some tokenizers begin with, makes UTF-8 at most three times as long (Unicode FAQ,
+#: "Normalization", maximum expansion factors). ASCII, and so every escaped character, stays as it is.
+NFC_EXPANSION = 3
 
 #: Fields that this gate decides for the backend.
 _LIMITS = ("max_tokens", "max_completion_tokens")
@@ -42,6 +59,7 @@ class Part(msgspec.Struct):
 class Message(msgspec.Struct):
     role: str
     content: str | list[Part] | None = None
+    tool_calls: msgspec.Raw | None = None
 
 
 class StreamOptions(msgspec.Struct):
@@ -66,14 +84,15 @@ _encode = msgspec.json.Encoder().encode
 _NULL = msgspec.Raw(b"null")
 
 
-def prepare(body: bytes, models: ModelCatalog) -> dict[str, Any]:
-    """The fields of a ``Prepared`` request. Raises ApiError for a body that cannot be bounded."""
+def prepare(body: bytes, models: ModelCatalog) -> Prepared:
+    """The request as it may be forwarded. Raises ApiError for a body that cannot be bounded."""
     request = decode_json(body, ChatRequest)
     try:
         body.decode()  # text in fields that are only passed on is not looked at otherwise
         fields = _decode_fields(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the typed request passed over it
         raise invalid(error) from error
+    _refuse_unknown(fields)
     model = models.find(request.model)
     answers = request.n or 1
     # Backends give max_completion_tokens precedence where both are sent; so does the clamp.
@@ -81,24 +100,26 @@ def prepare(body: bytes, models: ModelCatalog) -> dict[str, Any]:
     output_limit = min(asked, model.output_limit)
     stream = request.stream is True
     options = request.stream_options or StreamOptions()
-    return {
-        "model": request.model,
-        "body": _forwarded(fields, output_limit, stream=stream, continuous=model.continuous_usage),
-        "box": {
-            "input_tokens": Span(0, _prompt_bound(request, fields, len(body), model)),
-            "cached_input_tokens": Span(0, _prompt_bound(request, fields, len(body), model)),
-            "output_tokens": Span(0, answers * output_limit),
-            "reasoning_tokens": Span(0, answers * output_limit),
+    prompt = Span(0, _prompt_bound(request, fields, body, model))
+    output = Span(0, answers * output_limit)
+    return Prepared(
+        model=request.model,
+        body=_forwarded(fields, output_limit, stream=stream, continuous=model.continuous_usage),
+        box={
+            "input_tokens": prompt,
+            "cached_input_tokens": prompt,
+            "output_tokens": output,
+            "reasoning_tokens": output,
         },
-        "stream": stream,
-        "wants_usage": options.include_usage is True,
-        "wants_all_usage": options.continuous_usage_stats is True,
-        "max_output_tokens": output_limit,
-        "answers": answers,
-    }
+        stream=stream,
+        wants_usage=options.include_usage is True,
+        wants_all_usage=options.continuous_usage_stats is True,
+        max_output_tokens=output_limit,
+        answers=answers,
+    )
 
 
-def read_usage(usage: Any) -> dict[str, Any]:
+def read_usage(usage: Any) -> Usage:
     """A usage object of the OpenAI shape in our words. Raises UsageUnreadable."""
     if not isinstance(usage, dict):
         raise UsageUnreadable("there is no usage")
@@ -114,13 +135,23 @@ def read_usage(usage: Any) -> dict[str, Any]:
     }
 
 
-def _prompt_bound(request: ChatRequest, fields: dict[str, msgspec.Raw], body_bytes: int, model: Model) -> int:
-    if not PLAIN_FIELDS.issuperset(fields) or not all(_is_text(message) for message in request.messages):
+def _refuse_unknown(fields: Iterable[str]) -> None:
+    """What we do not know may make an answer longer than its limit, as ``n_predict`` does for llama.cpp."""
+    for name in fields:
+        if name not in PLAIN_FIELDS and name not in EXPANDING_FIELDS:
+            raise ApiError("invalid_request", f"{name[:100]!r} is not a field of this operation", param=name[:100])
+
+
+def _prompt_bound(request: ChatRequest, fields: dict[str, msgspec.Raw], body: bytes, model: Model) -> int:
+    if not EXPANDING_FIELDS.isdisjoint(fields) or not all(_is_text(message) for message in request.messages):
         return model.context_length
-    return min(body_bytes + model.template_tokens, model.context_length)
+    text = len(body) if body.isascii() else NFC_EXPANSION * len(body)
+    return min(text + model.template_tokens, model.context_length)
 
 
 def _is_text(message: Message) -> bool:
+    if message.tool_calls is not None:
+        return False
     return not isinstance(message.content, list) or all(part.type == "text" for part in message.content)
 
 

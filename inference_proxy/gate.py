@@ -11,14 +11,15 @@ import structlog
 from aiohttp import web
 
 from accounts import Authenticator, Principal
-from inference_proxy.backends import Backend, BackendPool
+from inference_proxy.backends import Backend, BackendPool, no_backend
 from inference_proxy.holds import SLACK_S, Orphans, RequestHold
 from inference_proxy.metrics import REQUESTS, TALLY, UNREADABLE_USAGE
 from inference_proxy.models import ModelCatalog
-from inference_proxy.operations import Operation, Prepared
+from inference_proxy.operations import Operation
+from inference_proxy.prepared import Prepared
 from inference_proxy.prices import PriceFeed
 from inference_proxy.refusals import rate_limit_headers, translate
-from inference_proxy.relay import relay
+from inference_proxy.relay import ClientGone, relay
 from inference_proxy.upstream import BackendBroke, answer_of, whole_body
 from inference_proxy.usage import UsageUnreadable, usage_object
 from ledger import Committed, Ledger, Microcents, PlaceHold, cents_text, new_id
@@ -71,6 +72,9 @@ class Gate:
             except (ApiError, BackendBroke) as error:
                 await hold.void("backend_failed")
                 raise _as_api_error(error) from error
+            except ClientGone as error:
+                await hold.void("client_gone")
+                raise ConnectionResetError from error
             finally:
                 if not hold.is_ended:
                     self.orphans.adopt(hold, "cut_off")
@@ -92,7 +96,7 @@ class Gate:
             model=prepared.model, operation=operation.name, at=now, account_id=principal.account_id
         )
         if not self._backends.serves(prepared.model):
-            self._backends.choose(prepared.model)
+            raise no_backend(prepared.model)
         command = PlaceHold(
             stream_id=principal.account_id,
             hold_id=new_id("hold"),
@@ -126,6 +130,8 @@ class Gate:
                     operation, prepared, hold, backend, answer, request, self._headers(hold, hold.placed)
                 )
             body = await whole_body(answer)
+        if request.transport is None or request.transport.is_closing():
+            raise ClientGone("nobody is left to serve")  # an answer of which nothing arrives is free
         try:
             committed = await hold.settle(
                 operation.read_usage(usage_object(body)), outcome="completed", backend=backend.name

@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from inference_proxy.metrics import HOLDS, OVERRUNS, TALLY, UNKNOWN_METERS
-from inference_proxy.operations import Usage
+from inference_proxy.prepared import Usage
 from ledger import Committed, Ledger, LedgerUnavailable, PlaceHold, Refused, SettleHold, VoidHold
 from ledger.events import HoldSettled
 from pricing import PricedProgram, unknown_meters

@@ -4,29 +4,13 @@ The gate knows nothing else about an operation: adding one means adding a row.
 """
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from inference_proxy import chat
 from inference_proxy.models import ModelCatalog
-from pricing import UsageBox
-
-Usage = dict[str, int | Decimal | str | bool]
-
-
-class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that may be forwarded: bounded, and with its limits written into the body that the backend gets."""
-
-    model: str
-    body: bytes  # as forwarded
-    box: UsageBox  # every usage that the request can have
-    stream: bool = False
-    wants_usage: bool = False  # the client asked for a usage chunk at the end of the stream
-    wants_all_usage: bool = False  # the client asked for usage on every chunk
-    max_output_tokens: int | None = None  # of one answer, as forwarded
-    answers: int = 1  # how many answers the request asks for
+from inference_proxy.prepared import Prepared, Usage
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +31,7 @@ CHAT_COMPLETIONS = Operation(
     path="/v1/chat/completions",
     summary="Chat completion, plain or as a stream of server-sent events",
     request=chat.ChatRequest,
-    prepare=lambda body, models: Prepared(**chat.prepare(body, models)),
+    prepare=chat.prepare,
     read_usage=chat.read_usage,
     limit_s=600,
     max_body=10 * 1024 * 1024,

@@ -1,5 +1,7 @@
 """A streamed answer on its way to the client: passed through as it comes, settled before its last event."""
 
+import asyncio
+
 import aiohttp
 import structlog
 from aiohttp import web
@@ -7,7 +9,8 @@ from aiohttp import web
 from inference_proxy.backends import Backend
 from inference_proxy.holds import RequestHold
 from inference_proxy.metrics import TALLY, UNREADABLE_USAGE
-from inference_proxy.operations import Operation, Prepared
+from inference_proxy.operations import Operation
+from inference_proxy.prepared import Prepared
 from inference_proxy.sse import EventStream, EventTooLarge
 from inference_proxy.usage import UsageUnreadable
 from ledger import Committed, LedgerUnavailable, cents_text
@@ -15,6 +18,9 @@ from ledger.events import HoldSettled
 from pricing import UsageError
 from wire import ApiError
 from wire.errors import error_event
+
+#: A client that takes nothing for so long is gone: its hold must not run out under an answer that is being served.
+CLIENT_STALL_S = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -68,6 +74,8 @@ async def relay(
         return response
     if outcome != "client_gone":
         await _finish(response, events, committed, failure)
+    elif request.transport is not None:
+        request.transport.abort()
     return response
 
 
@@ -110,6 +118,7 @@ async def _send_end(response: web.StreamResponse, end: bytes) -> None:
 
 async def _send(response: web.StreamResponse, data: bytes) -> None:
     try:
-        await response.write(data)
-    except ConnectionResetError as error:
+        async with asyncio.timeout(CLIENT_STALL_S):
+            await response.write(data)
+    except (ConnectionResetError, TimeoutError) as error:
         raise ClientGone from error

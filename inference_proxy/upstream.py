@@ -8,7 +8,8 @@ import structlog
 from aiohttp import ClientTimeout
 
 from inference_proxy.backends import Backend, BackendPool, no_backend
-from inference_proxy.operations import Operation, Prepared
+from inference_proxy.operations import Operation
+from inference_proxy.prepared import Prepared
 from wire import ApiError
 
 #: Backends tried for one request. More would only spread the trouble of a request that breaks backends.
@@ -72,7 +73,7 @@ async def _attempt(
     """The answer, or None when another backend may be tried."""
     loop_time = session.loop.time
     timeout = ClientTimeout(
-        total=operation.limit_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=backend.config.first_byte_timeout_s
+        total=operation.limit_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=backend.config.silence_timeout_s
     )
     try:
         answer = await session.post(
@@ -97,14 +98,11 @@ async def _attempt(
         backend.succeeded()
         return answer
     text = await _error_text(answer)
-    if answer.status >= 500 or answer.status == 429:
-        backend.failed(loop_time())
-        _log.warning("backend.refused", backend=backend.name, status=answer.status, error=text)
-        return None
     if answer.status in _BAD_REQUEST_STATUSES:
         raise ApiError("invalid_request", text)
-    _log.error("backend.misconfigured", backend=backend.name, status=answer.status, error=text)
-    raise ApiError("backend_error", "the backend does not serve this operation")
+    backend.failed(loop_time())
+    _log.warning("backend.refused", backend=backend.name, status=answer.status, error=text)
+    return None
 
 
 async def _error_text(answer: aiohttp.ClientResponse) -> str:

@@ -110,9 +110,19 @@ HAVING sum(amount_microcents * CASE side WHEN 'debit' THEN 1 ELSE -1 END) <> 0 O
 SELECT account_id,
        coalesce(sum(signed) FILTER (WHERE ledger_account = 'customer_available'), 0)::bigint AS available,
        coalesce(sum(signed) FILTER (WHERE ledger_account = 'customer_held'), 0)::bigint AS held,
-       coalesce(sum(signed) FILTER (WHERE ledger_account = 'revenue'), 0)::bigint AS spent
+       coalesce(sum(signed) FILTER (WHERE ledger_account = 'revenue'), 0)::bigint AS spent,
+       coalesce(-sum(signed) FILTER (WHERE ledger_account IN ('credit_grants', 'adjustments')), 0)::bigint AS credited
 FROM (SELECT *, amount_microcents * CASE side WHEN 'credit' THEN 1 ELSE -1 END AS signed FROM postings) p
 WHERE shard = $1 GROUP BY account_id
+
+-- missing_guards --
+-- What holds the log together in the database itself, and is not there or switched off.
+SELECT expected AS guard FROM unnest(ARRAY['events_are_append_only']) expected
+WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = expected AND tgrelid = 'events'::regclass AND tgenabled <> 'D')
+UNION ALL
+SELECT expected FROM unnest(ARRAY['events_pkey', 'events_stream_seq_key', 'events_hold_placed_and_ended_once',
+                                  'events_idempotency_key']) expected
+WHERE NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(expected) AND indisunique AND indisvalid)
 
 -- stored_accounts --
 -- $1 shard

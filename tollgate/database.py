@@ -5,11 +5,12 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
+import structlog
 
-from tollgate.embedded_postgres import EmbeddedPostgres
+from tollgate.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from tollgate.migrate import load_migrations, migrate, pending
 from tollgate.settings import Settings, SettingsError
 
@@ -17,10 +18,17 @@ from tollgate.settings import Settings, SettingsError
 STATEMENT_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
 
+LOOK_AT_POSTGRES_EVERY_S = 0.5
+
+_log = structlog.get_logger(__name__)
 _APPLICATION = {
     "role": "tollgate_app",  # may append events, and may not change them
     "timezone": "UTC",
     "jit": "off",  # compiling costs more than any of our statements
+    # A process that is stopped, paused or cut off in the middle of a group would keep everybody waiting for its locks.
+    "idle_in_transaction_session_timeout": "5s",
+    "lock_timeout": "5s",
+    "tcp_user_timeout": "10s",
 }
 
 
@@ -42,10 +50,40 @@ async def database(settings: Settings, environment: Mapping[str, str] = os.envir
         yield running
         return
     Path(settings.database.data_dir).parent.mkdir(parents=True, exist_ok=True)
-    async with await EmbeddedPostgres.start(Path(settings.database.data_dir)) as server:
-        await _migrate(server.url, settings)
-        with _noted(server.url, url_file):
-            yield server.url
+    keeper = _Keeper(await EmbeddedPostgres.start(Path(settings.database.data_dir)), settings)
+    async with keeper:
+        await _migrate(keeper.url, settings)
+        with _noted(keeper.url, url_file):
+            yield keeper.url
+
+
+class _Keeper:
+    """Starts the embedded server again when it dies, under the same URL; Postgres itself recovers the data."""
+
+    def __init__(self, server: EmbeddedPostgres, settings: Settings) -> None:
+        self.url = server.url
+        self._server = server
+        self._data_dir = Path(settings.database.data_dir)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._keep(), name="postgres")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._server.stop()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AT_POSTGRES_EVERY_S)
+            if self._server.is_running:
+                continue
+            _log.error("postgres.died", pid=self._server.pid)
+            try:
+                self._server = await EmbeddedPostgres.start(self._data_dir, port=self._server.port)
+            except EmbeddedPostgresError as error:  # what is left of the old one may need a moment to go
+                _log.error("postgres.not_restarted", error=str(error))
 
 
 async def connect(url: str, **settings: Any) -> asyncpg.Connection:

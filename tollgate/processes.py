@@ -28,7 +28,7 @@ from tollgate.settings import Settings, SettingsError
 
 #: A process that ends is started again after this long, so that one that cannot start does not spin.
 RESTART_AFTER_S = 0.5
-#: How often a client's connection may stay open between two requests.
+#: How long a client's connection stays open for its next request.
 KEEPALIVE_S = 75.0
 BACKLOG = 1024
 #: Container objects between two collections of the youngest; Python's own 700 is a few requests.
@@ -157,4 +157,7 @@ def _calm_the_collector() -> None:
 def _die_with_parent() -> None:
     """A supervisor that is killed takes its workers with it (on Linux): none serves that nobody keeps."""
     if sys.platform == "linux":
+        parent = os.getppid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it died before we asked to be told
+            sys.exit(1)

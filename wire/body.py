@@ -21,11 +21,14 @@ async def read_body(request: web.Request, *, limit: int) -> bytes:
         raise _too_large(limit)
     chunks = []
     size = 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
+    try:
+        async for chunk in request.content.iter_any():
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            chunks.append(chunk)
+    except web.RequestPayloadError as error:
+        raise ApiError("invalid_request", "the body is not of the encoding that its headers say") from error
     return b"".join(chunks)
 
 

@@ -1,4 +1,4 @@
-"""Processes that die: workers, the backend, Postgres, the demo itself. In this order, on one demo of their own.
+"""Processes that die: workers, the backend, the demo itself, Postgres. In this order, on a demo of their own.
 
 The one thing that a crash can take from a customer: a charge is committed before the last byte of its answer is
 written, so that no answer is free. A worker that is killed between the two has charged for an answer whose end was
@@ -22,7 +22,7 @@ from tests.acceptance.customers import Customer, new_customer
 from tests.acceptance.prices import price_in_cents
 from tests.acceptance.running_demo import RunningDemo, until
 
-CLIENTS = 24
+CLIENTS = 16
 WORKERS = 4
 
 
@@ -95,7 +95,7 @@ class Load:
 async def test_a_killed_worker_leaves_no_hold_and_no_charge_for_what_was_not_served(customer: Customer) -> None:
     demo = customer.demo
     load = Load(customer)
-    for killed in range(3):
+    for killed in range(2):
         await load.has_answers(len(load.answers) + 2 * CLIENTS)
         victims = demo.gate_workers[killed % WORKERS : killed % WORKERS + 1]
         os.kill(victims[0], signal.SIGKILL)
@@ -141,15 +141,27 @@ async def test_a_worker_that_is_told_to_stop_finishes_its_streams(customer: Cust
     assert (await customer.chat()).status == 200
 
 
-async def test_a_model_without_a_price_is_refused_until_it_has_one(customer: Customer) -> None:
-    demo = customer.demo
+@pytest_asyncio.fixture(scope="module")
+async def extended(demo: RunningDemo) -> RunningDemo:
+    """The demo with one more model, which has no price, and one more backend, where nothing listens."""
     with demo.settings_file.open("a") as settings:
-        settings.write('\n[[models]]\nid = "unpriced"\ncontext_length = 4096\n')
-    await replace_workers(demo)
+        settings.write(
+            '\n[[models]]\nid = "unpriced"\ncontext_length = 4096\n'
+            '\n[[backends]]\nname = "dead"\nurl = "http://127.0.0.1:1"\nmodels = ["qwen3-32b", "deepseek-v3"]\n'
+        )
+    workers = demo.gate_workers
+    for worker in workers:  # new settings are read by new workers
+        os.kill(worker, signal.SIGTERM)
+    await all_workers_serve(demo, instead_of=workers)
+    return demo
+
+
+async def test_a_model_without_a_price_is_refused_until_it_has_one(extended: RunningDemo) -> None:
+    customer = await new_customer(extended)
     before = await customer.event_types()
 
     refused = [await customer.chat(model="unpriced"), await customer.chat(model="unpriced", stream=True)]
-    assigned = await demo.command("prices", "assign", "qwen3-32b@1", "unpriced")
+    assigned = await extended.command("prices", "assign", "qwen3-32b@1", "unpriced")
 
     assert {(answer.status, answer.error["code"]) for answer in refused} == {(404, "model_not_priced")}
     assert assigned.status == 0, assigned
@@ -162,27 +174,14 @@ async def test_a_model_without_a_price_is_refused_until_it_has_one(customer: Cus
     assert await customer.event_types() == before
 
 
-async def test_a_dead_backend_is_made_up_for_by_another_one(customer: Customer) -> None:
-    demo = customer.demo
-    with demo.settings_file.open("a") as settings:
-        settings.write(
-            '\n[[backends]]\nname = "dead"\nurl = "http://127.0.0.1:1"\nmodels = ["qwen3-32b", "deepseek-v3"]\n'
-        )
-    await replace_workers(demo)
+async def test_a_dead_backend_is_made_up_for_by_another_one(extended: RunningDemo) -> None:
+    customer = await new_customer(extended)
 
     answers = await asyncio.gather(*(customer.chat(stream=bool(n % 2), max_tokens=3) for n in range(40)))
 
     assert Counter(answer.status for answer in answers) == {200: 40}
     ends = Counter(await customer.event_types())
     assert (ends["hold.placed"], ends["hold.settled"]) == (40, 40)
-
-
-async def replace_workers(demo: RunningDemo) -> None:
-    """New settings are read by new workers."""
-    workers = demo.gate_workers
-    for worker in workers:
-        os.kill(worker, signal.SIGTERM)
-    await all_workers_serve(demo, instead_of=workers)
 
 
 async def test_without_any_backend_requests_are_refused_and_cost_nothing(customer: Customer) -> None:
@@ -218,6 +217,29 @@ async def test_without_any_backend_requests_are_refused_and_cost_nothing(custome
     await demo.assert_books_in_order()
 
 
+@pytest_asyncio.fixture(scope="module")
+async def successor(demo: RunningDemo) -> AsyncIterator[RunningDemo]:
+    """The demo that is started where the first one was killed."""
+    demo.process.send_signal(signal.SIGKILL)
+
+    async def all_gone() -> bool:
+        return demo.directory.processes() == []
+
+    await until(all_gone)
+    successor = await RunningDemo.start(demo.directory)
+    yield successor
+    await successor.kill()
+
+
+async def test_a_killed_demo_takes_its_processes_with_it_and_another_one_starts_in_its_place(
+    successor: RunningDemo,
+) -> None:
+    customer = await new_customer(successor)
+
+    assert (await customer.chat()).status == 200
+    await successor.assert_books_in_order()
+
+
 async def noticed_by_every_worker(demo: RunningDemo) -> None:
     async def not_ready() -> bool:
         answers = await asyncio.gather(*(demo.http.get("/ready") for _ in range(20)))
@@ -226,51 +248,33 @@ async def noticed_by_every_worker(demo: RunningDemo) -> None:
     await until(not_ready)
 
 
-async def test_without_postgres_nothing_is_forwarded_and_everybody_is_told_to_come_back() -> None:
-    async for demo in breakable_demo():
-        customer = await new_customer(demo)
-        assert (await customer.chat()).status == 200
-        forwarded = await demo.count_forwarded()
-        postmaster = int((demo.files / "demo" / "postgres" / "postmaster.pid").read_text().split()[0])
-
-        os.kill(postmaster, signal.SIGKILL)
-        await noticed_by_every_worker(demo)
-        answers = await asyncio.gather(
-            *(customer.chat(stream=bool(n % 2)) for n in range(8)),
-            customer.get("/v1/users/me"),
-            customer.get("/v1/usage/logs"),
-            demo.http.get(f"/v1/admin/accounts/{customer.account_id}", headers=demo.operator),
-        )
-
-        for answer in answers:
-            assert (answer.status, answer.error["type"], answer.error["code"]) == (
-                503,
-                "service_unavailable",
-                "ledger_unavailable",
-            )
-            assert float(answer.headers["retry-after"]) > 0
-            assert answer.headers["x-should-retry"] == "true"
-        assert await demo.count_forwarded() == forwarded
-        assert [(await demo.http.get(path)).status for path in ("/health", "/ready")] == [200, 503]
-        assert await demo.stop() == 0
-        assert demo.directory.processes() == []
-        assert demo.directory.leavings() == []
-
-
-async def test_a_killed_demo_takes_its_processes_with_it_and_the_next_one_starts_in_its_place(
-    demo: RunningDemo,
+async def test_without_postgres_nothing_is_forwarded_and_everybody_is_told_to_come_back(
+    successor: RunningDemo,
 ) -> None:
-    demo.process.send_signal(signal.SIGKILL)
+    demo, customer = successor, await new_customer(successor)
+    assert (await customer.chat()).status == 200
+    forwarded = await demo.count_forwarded()
+    postmaster = int((demo.files / "demo" / "postgres" / "postmaster.pid").read_text().split()[0])
 
-    async def all_gone() -> bool:
-        return demo.directory.processes() == []
+    os.kill(postmaster, signal.SIGKILL)
+    await noticed_by_every_worker(demo)
+    answers = await asyncio.gather(
+        *(customer.chat(stream=bool(n % 2)) for n in range(8)),
+        customer.get("/v1/users/me"),
+        customer.get("/v1/usage/logs"),
+        demo.http.get(f"/v1/admin/accounts/{customer.account_id}", headers=demo.operator),
+    )
 
-    await until(all_gone)
-    again = await RunningDemo.start(demo.directory)
-    try:
-        assert (await (await new_customer(again)).chat()).status == 200
-        assert await again.stop() == 0
-        assert demo.directory.processes() == []
-        assert [path for path in demo.directory.leavings() if "tollgate-metrics" not in path] == []
-    finally:
-        await again.kill()
+    for answer in answers:
+        assert (answer.status, answer.error["type"], answer.error["code"]) == (
+            503,
+            "service_unavailable",
+            "ledger_unavailable",
+        )
+        assert float(answer.headers["retry-after"]) > 0
+        assert answer.headers["x-should-retry"] == "true"
+    assert await demo.count_forwarded() == forwarded
+    assert [(await demo.http.get(path)).status for path in ("/health", "/ready")] == [200, 503]
+    assert await demo.stop() == 0
+    assert demo.directory.processes() == []
+    assert [path for path in demo.directory.leavings() if "tollgate-metrics" not in path] == []

@@ -21,7 +21,7 @@ from tests.acceptance.customers import CHAT, MODEL, Customer, new_customer, requ
 from tests.acceptance.prices import price_of_usage
 from tests.acceptance.running_demo import RunningDemo, until
 
-FITTING = 10
+FITTING = 8
 SENT = 10 * FITTING
 
 #: A request that is answered at once, always the same in bytes and tokens.

@@ -145,6 +145,11 @@ class EmbeddedPostgres:
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether the postmaster lives."""
+        return self._process.poll() is None
+
+    @property
     def data_dir(self) -> Path:
         """Where the cluster really is: below ``/var/tmp`` when the server's user cannot reach the one asked for."""
         return self._site.data_dir

@@ -1,0 +1,23 @@
+"""What an operation makes of a request and of an answer: the two shapes that its row of the table speaks in."""
+
+from decimal import Decimal
+
+import msgspec
+
+from pricing import UsageBox
+
+#: What an answer used, by the keys that price programs read.
+Usage = dict[str, int | Decimal | str | bool]
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that may be forwarded: bounded, and with its limits written into the body that the backend gets."""
+
+    model: str
+    body: bytes  # as forwarded
+    box: UsageBox  # every usage that the request can have
+    stream: bool = False
+    wants_usage: bool = False  # the client asked for a usage chunk at the end of the stream
+    wants_all_usage: bool = False  # the client asked for usage on every chunk
+    max_output_tokens: int | None = None  # of one answer, as forwarded
+    answers: int = 1  # how many answers the request asks for
