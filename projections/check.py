@@ -51,6 +51,8 @@ async def check_books(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
         for table in DERIVED_TABLES:
             if table not in present:
                 yield Finding(f"table {table}", "is not there; `tollgate rebuild` makes it again")
+        for guard in await connection.fetch(_queries["missing_guards"]):
+            yield Finding(guard["guard"], "is missing from the database, or switched off")
         for shard in await _shards(connection, ("log_heads", "events", *present)):
             books = Books()
             async for finding in _check_log(connection, shard, books):
@@ -174,9 +176,10 @@ async def _check_postings(connection: asyncpg.Connection, shard: int, books: Boo
     ]
     posted = {row["account_id"]: row for row in await connection.fetch(_queries["posted_by_account"], shard)}
     for account in books.accounts.values():
-        row = posted.get(account.account_id, {"available": 0, "held": 0, "spent": 0})
+        row = posted.get(account.account_id, {"available": 0, "held": 0, "spent": 0, "credited": 0})
         # credited = available + held + spent, with each side summed on its own: events here, postings there.
-        for name, expected in (("available", account.available), ("held", account.held), ("spent", account.spent)):
+        for name in ("available", "held", "spent", "credited"):
+            expected = getattr(account, name)
             if row[name] != expected:
                 findings.append(
                     Finding(f"account {account.account_id}", f"postings give {name} {row[name]}, events {expected}")
