@@ -123,10 +123,11 @@ async def test_commands_flow_on_while_connections_are_killed_and_each_is_carried
             results += [(command, await _insist(ledger, command)) for command in commands]
         return results
 
-    killer = asyncio.create_task(kill_again_and_again())
-    results = await asyncio.gather(*[customer(number) for number in range(10)])
-    finished.set()
-    await killer
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        tasks.create_task(kill_again_and_again())
+        customers = asyncio.gather(*[customer(number) for number in range(10)])
+        results = await customers
+        finished.set()
 
     assert kills > 5
     assert await admin.fetchval("SELECT count(*) FROM events") == 2 + 150
