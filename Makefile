@@ -11,7 +11,7 @@ demo: $(INSTALLED)  ## a running gate with a simulated backend, a customer and a
 	@$(BIN)/tollgate demo $(ARGS)
 
 test: $(INSTALLED) check  ## lint, types, layers, then every test
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

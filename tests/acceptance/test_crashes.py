@@ -277,7 +277,7 @@ async def test_a_killed_postgres_comes_back_and_until_then_nothing_is_forwarded_
 
 
 @pytest.mark.xfail(
-    reason="asyncpg raises InternalClientError on a connection that is just dying: the ledger takes it for a bad command"
+    reason="asyncpg says InternalClientError on a dying connection, which the ledger takes for a bad command"
 )
 async def test_while_postgres_is_away_everybody_is_told_to_come_back(successor: RunningDemo) -> None:
     customer = await new_customer(successor, cents=1000)
