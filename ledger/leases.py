@@ -15,6 +15,9 @@ from ledger.committer import FIRST_BACKOFF_S, MAX_BACKOFF_S, Connect
 #: First key of the two-part advisory locks that are leases ("toll" in ASCII).
 LEASE_CLASS = 0x746F6C6C
 
+#: What asyncpg raises when it has no connection, or no longer has one.
+UNREACHABLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 _log = structlog.get_logger(__name__)
 
 
@@ -47,7 +50,7 @@ class Lease:
         while True:
             try:
                 connection = await self._connect()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except UNREACHABLE as error:
                 _log.warning("lease.unreachable", worker_id=self.worker_id, error=repr(error))
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, MAX_BACKOFF_S)
@@ -64,7 +67,7 @@ class Lease:
         try:
             # Waits while the server has not yet noticed that our previous connection is gone.
             await connection.execute("SELECT pg_advisory_lock($1::int, $2::int)", LEASE_CLASS, self.worker_id)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except UNREACHABLE as error:
             _log.warning("lease.not_taken", worker_id=self.worker_id, error=repr(error))
             return
         self._held.set()

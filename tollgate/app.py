@@ -116,8 +116,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except web.HTTPException as error:
         return error_reply(_of_http(error))
-    except ConnectionResetError:
-        raise
+    except ConnectionResetError:  # the client is gone; raised further, aiohttp would log it as an error of ours
+        return web.Response(status=499)
     except Exception as error:
         known = translate(error)
         if known is None:

@@ -152,7 +152,7 @@ async def _insist(ledger: Ledger, command: Any) -> Committed:
         try:
             return await ledger.submit(command)
         except LedgerUnavailable:
-            continue
+            await asyncio.sleep(0)  # it may have said so at once
         except Refused as refusal:
             raise AssertionError(f"{command}: {refusal}") from refusal
 

@@ -221,6 +221,7 @@ async def test_a_lease_that_cannot_reach_postgres_tries_on(connect: Connect, adm
         ConnectionRefusedError(),
         asyncpg.CannotConnectNowError(),
         asyncpg.InterfaceError("closing"),
+        asyncpg.InternalClientError("another operation is in progress"),
         TimeoutError(),
     ]
 
