@@ -168,7 +168,8 @@ class RunningDemo:
     async def stop(self) -> int:
         """Ctrl-C; gives the exit status."""
         await self._close_clients()
-        self.process.send_signal(signal.SIGINT)
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGINT)
         return await asyncio.wait_for(self.process.wait(), PATIENCE_S)
 
     async def kill(self) -> None:

@@ -181,15 +181,15 @@ async def test_a_rebuild_under_load_disturbs_nobody_and_loses_nothing(demo: Runn
         while not stopping.is_set():
             answers.append(await customer.get("/v1/users/me"))
 
-    asking = [asyncio.create_task(ask(stream=bool(n % 2))) for n in range(6)]
+    asking = [asyncio.create_task(ask(stream=bool(n % 2))) for n in range(4)]
     reading = asyncio.create_task(read())
     async with demo.sql() as connection:
         await connection.execute("DROP TABLE usage_daily, usage_logs, projection_checkpoints")
-    commands = [await demo.command(command) for command in ("rebuild", "check", "rebuild")]
+    commands = [await demo.command(command) for command in ("rebuild", "check")]
     stopping.set()
     await asyncio.gather(*asking, reading)
 
-    assert [command.status for command in commands] == [0, 0, 0], commands
+    assert [command.status for command in commands] == [0, 0], commands
     assert {answer.status for answer in answers} == {200}
     await customer.when_no_hold_is_open()
     served = {hold_id for answer in answers if (hold_id := answer.headers.get("x-tollgate-hold-id"))}

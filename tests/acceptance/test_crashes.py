@@ -143,6 +143,19 @@ async def test_a_worker_that_is_told_to_stop_finishes_its_streams(customer: Cust
     assert (await customer.chat()).status == 200
 
 
+async def test_a_killed_background_process_comes_back_and_misses_nothing(customer: Customer) -> None:
+    demo = customer.demo
+    (killed,) = demo.children("worker")
+    await customer.chat()
+
+    os.kill(killed, signal.SIGKILL)
+    await customer.chat()
+
+    await customer.usage_logs(2)
+    assert demo.children("worker") != [killed]
+    await demo.assert_books_in_order()
+
+
 @pytest_asyncio.fixture(scope="module")
 async def extended(demo: RunningDemo) -> RunningDemo:
     """The demo with one more model, which has no price, and one more backend, where nothing listens."""
@@ -290,9 +303,15 @@ async def test_while_postgres_is_away_everybody_is_told_to_come_back(successor: 
     assert all(float(answer.headers["retry-after"]) > 0 for answer in refused)
 
 
-async def test_the_demo_still_leaves_nothing_behind(successor: RunningDemo) -> None:
-    assert await successor.stop() == 0
+async def test_ctrl_c_lets_a_stream_finish_and_still_leaves_nothing_behind(successor: RunningDemo) -> None:
+    customer = await new_customer(successor)
+    async with customer.stream(simulate={"tokens": 40, "token_latency_ms": 20}) as stream:
+        await stream.content.readline()
 
+        successor.process.send_signal(signal.SIGINT)
+
+        assert (await stream.content.read()).endswith(b"data: [DONE]\n\n")
+    assert await successor.stop() == 0
     assert successor.directory.processes() == []
     # What was killed with -9 could not tidy up after itself.
     assert [path for path in successor.directory.leavings() if "tollgate-metrics" not in path] == []

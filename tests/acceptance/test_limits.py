@@ -78,7 +78,7 @@ async def insistent(customer: Customer) -> Answer:
         answer = await customer.chat(**QUICK)
         if answer.headers.get("x-should-retry") != "true":
             return answer
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
 
 
 async def lowest_available(customer: Customer, done: asyncio.Event) -> Decimal:
