@@ -59,8 +59,12 @@ def drop_stale_pid_file(data_dir: Path) -> None:
     Postgres drops one whose process is gone, but takes any process with that number for the server; in a restarted
     container there usually is one. Two servers are still impossible: the key of the shared memory derives from the
     directory. Does nothing where there is no ``/proc``.
+
+    A file without a number is of a server that was killed before it wrote one: ours is the lock, so nobody is writing.
     """
     pid = _pid_on_file(data_dir)
+    if pid is None:
+        (data_dir / "postmaster.pid").unlink(missing_ok=True)
     if pid is None or not _HAS_PROC:
         return
     if _program_of(pid) in ("postgres", "postmaster"):

@@ -119,8 +119,8 @@ async def test_commands_flow_on_while_connections_are_killed_and_each_is_carried
         n = 0
         while n < 3 or killed < KILLS:
             hold = f"hold_{number}_{n}"
-            for command in (place(hold, 20), draw(hold, 3), settle(hold, 10)):
-                results.append((command, await _insist(ledger, command)))
+            commands = (place(hold, 20), draw(hold, 3), settle(hold, 10))
+            results.extend([(command, await _insist(ledger, command)) for command in commands])
             n += 1
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
