@@ -2,6 +2,7 @@
 line, the process table, and the backend's journal of what it really generated."""
 
 import asyncio
+import ctypes
 import os
 import secrets
 import signal
@@ -22,6 +23,7 @@ from tests.acceptance.client import Answer, Http
 #: How long a condition may take to become true before the test gives up. Never a promise of ours, only patience.
 PATIENCE_S = 30.0
 READY_WITHIN_S = 60.0
+PR_SET_PDEATHSIG = 1
 
 Value = TypeVar("Value")
 
@@ -103,6 +105,12 @@ def free_port() -> int:
         return port
 
 
+def end_with_the_tests() -> None:
+    """A test run that is killed leaves no demo behind (on Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
 @asynccontextmanager
 async def place_for_demo() -> AsyncIterator[Directory]:
     with tempfile.TemporaryDirectory(prefix="tollgate-acceptance-") as path:
@@ -128,6 +136,7 @@ class RunningDemo:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C of the test run is not the demo's
+                preexec_fn=end_with_the_tests,
             )
         demo = cls(directory, process, port)
         try:

@@ -291,17 +291,25 @@ async def test_many_clients_that_leave_at_once_leave_no_hold_behind(customer: Cu
     assert before - account["posted_cents"] <= most
 
 
-async def leave_while_the_backend_is_silent(customer: Customer, *, stream: bool, **simulate: Any) -> str:
-    """Hang up once the hold is there; gives the request's id."""
+async def leave_while_the_backend_is_silent(customer: Customer, *, stream: bool, **simulate: Any) -> None:
+    """Hang up once the hold is there."""
 
     async def holds() -> Any:
         return (await customer.account())["open_holds"]
 
     asking = asyncio.create_task(customer.chat(stream=stream, simulate=simulate))
-    (hold,) = await until(holds)
+    await until(holds)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    return str(hold["request_id"])
+
+
+async def test_a_plain_answer_that_nobody_is_left_to_get_is_not_charged(demo: RunningDemo) -> None:
+    customer = await new_customer(demo)
+
+    await leave_while_the_backend_is_silent(customer, stream=False, tokens=20, token_latency_ms=50)
+
+    await customer.when_no_hold_is_open()
+    assert await customer.balance() == 100
 
 
 # --- a bound that was wrong
