@@ -221,11 +221,13 @@ async def test_without_any_backend_requests_are_refused_and_cost_nothing(custome
     least = price_in_cents("qwen3-32b", input_tokens=made["prompt_tokens"], output_tokens=made["completion_tokens"] - 1)
     assert least <= account["spent_cents"] < 2 * least + 1
 
-    async def reported() -> bool:
-        ready, models = await demo.http.get("/ready"), await demo.http.get("/v1/models")
-        return ready.status == 503 and {model["status"] for model in models.json["data"]} == {"no_backend"}
+    async def reported_by_every_worker() -> bool:
+        ready = await asyncio.gather(*(demo.http.get("/ready") for _ in range(20)))
+        models = await asyncio.gather(*(demo.http.get("/v1/models") for _ in range(20)))
+        statuses = {model["status"] for answer in models for model in answer.json["data"]}
+        return {answer.status for answer in ready} == {503} and statuses == {"no_backend"}
 
-    await until(reported)
+    await until(reported_by_every_worker)
     late = await customer.chat()
     assert (late.status, late.error["code"]) == (503, "no_backend")
     assert float(late.headers["retry-after"]) > 0
