@@ -6,7 +6,7 @@ single request tries it again.
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated
 
 import aiohttp
@@ -52,7 +52,7 @@ class Backend:
             self.headers["authorization"] = f"Bearer {os.environ[config.api_key_env]}"
 
     def is_available(self, now: float) -> bool:
-        """Whether it may be tried. ``now`` is the event loop's time in seconds."""
+        """Whether it may be tried. ``now`` is in monotonic seconds."""
         return self.is_healthy and now >= self._open_until
 
     def chosen(self, now: float) -> None:
@@ -76,8 +76,11 @@ class Backend:
 class BackendPool:
     """All backends by the models they serve."""
 
-    def __init__(self, configs: Iterable[BackendConfig], session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, configs: Iterable[BackendConfig], session: aiohttp.ClientSession, *, monotonic: Callable[[], float]
+    ) -> None:
         self.session = session
+        self.monotonic = monotonic
         self.backends = [Backend(config) for config in configs]
         self._by_model: dict[str, list[Backend]] = {}
         for backend in self.backends:
@@ -86,12 +89,12 @@ class BackendPool:
 
     def serves(self, model: str) -> bool:
         """Whether any backend is there for the model now."""
-        now = asyncio.get_running_loop().time()
+        now = self.monotonic()
         return any(backend.is_available(now) for backend in self._by_model.get(model, ()))
 
     def choose(self, model: str, *, tried: Sequence[Backend] = ()) -> Backend:
         """The least busy backend for the model that was not tried yet. Raises ApiError no_backend."""
-        now = asyncio.get_running_loop().time()
+        now = self.monotonic()
         candidates = [b for b in self._by_model.get(model, ()) if b not in tried and b.is_available(now)]
         if not candidates:
             raise no_backend(model)

@@ -3,7 +3,6 @@
 Nothing is forwarded before its hold is committed, and no answer is complete before its charge is.
 """
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
@@ -44,6 +43,7 @@ class Gate:
         backends: BackendPool,
         worker_id: int,
         clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
         forwarded_headers: frozenset[str] = frozenset(),
     ) -> None:
         self._ledger = ledger
@@ -53,12 +53,13 @@ class Gate:
         self._backends = backends
         self._worker_id = worker_id
         self._clock = clock
+        self._monotonic = monotonic
         self._forwarded_headers = forwarded_headers
         self.orphans = Orphans()
 
     async def serve(self, operation: Operation, request: web.Request) -> web.StreamResponse:
         """Answer one metered request. Raises ApiError, or what ``translate`` turns into one."""
-        started = asyncio.get_running_loop().time()
+        started = self._monotonic()
         outcome = "refused"
         TALLY.in_flight += 1
         try:
@@ -83,7 +84,7 @@ class Gate:
         finally:
             TALLY.in_flight -= 1
             TALLY.count(REQUESTS, operation.name, outcome)
-            TALLY.took(operation.name, asyncio.get_running_loop().time() - started)
+            TALLY.took(operation.name, self._monotonic() - started)
 
     async def _hold(
         self, operation: Operation, prepared: Prepared, principal: Principal, request_id: str

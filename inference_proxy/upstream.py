@@ -42,7 +42,7 @@ async def answer_of(
         tried.append(backend)
         backend.in_flight += 1
         try:
-            answer = await _attempt(pool.session, backend, operation, prepared, headers)
+            answer = await _attempt(pool, backend, operation, prepared, headers)
             if answer is None:
                 continue
             try:
@@ -68,15 +68,14 @@ def _next_backend(pool: BackendPool, model: str, tried: list[Backend]) -> Backen
 
 
 async def _attempt(
-    session: aiohttp.ClientSession, backend: Backend, operation: Operation, prepared: Prepared, headers: dict[str, str]
+    pool: BackendPool, backend: Backend, operation: Operation, prepared: Prepared, headers: dict[str, str]
 ) -> aiohttp.ClientResponse | None:
     """The answer, or None when another backend may be tried."""
-    loop_time = session.loop.time
     timeout = ClientTimeout(
         total=operation.limit_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=backend.config.silence_timeout_s
     )
     try:
-        answer = await session.post(
+        answer = await pool.session.post(
             backend.url + operation.path,
             data=prepared.body,
             headers={**backend.headers, **headers},
@@ -84,14 +83,14 @@ async def _attempt(
             allow_redirects=False,  # nobody but the configured backend gets to see a request
         )
     except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-        backend.failed(loop_time())
+        backend.failed(pool.monotonic())
         _log.warning("backend.unreachable", backend=backend.name, error=repr(error))
         return None
     except TimeoutError as error:
-        backend.failed(loop_time())
+        backend.failed(pool.monotonic())
         raise ApiError("backend_timeout", "the backend did not answer in time") from error
     except (aiohttp.ClientError, OSError) as error:
-        backend.failed(loop_time())
+        backend.failed(pool.monotonic())
         _log.warning("backend.broke", backend=backend.name, error=repr(error))
         return None
     if answer.status == 200:
@@ -100,7 +99,7 @@ async def _attempt(
     text = await _error_text(answer)
     if answer.status in _BAD_REQUEST_STATUSES:
         raise ApiError("invalid_request", text)
-    backend.failed(loop_time())
+    backend.failed(pool.monotonic())
     _log.warning("backend.refused", backend=backend.name, status=answer.status, error=text)
     return None
 

@@ -47,6 +47,7 @@ def utc_now() -> datetime:
 @asynccontextmanager
 async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> AsyncIterator[web.Application]:
     """The application of one gate process, running. On leaving, what is in flight is settled or voided first."""
+    monotonic = asyncio.get_running_loop().time
     async with AsyncExitStack() as stack:
         pool = await create_pool(database_url)
         stack.push_async_callback(pool.close)
@@ -56,7 +57,7 @@ async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> A
         await lease.start()
         stack.push_async_callback(lease.close)
         session = await stack.enter_async_context(_backend_session())
-        backends = BackendPool(settings.backends, session)
+        backends = BackendPool(settings.backends, session, monotonic=monotonic)
         prices = PriceFeed(ledger)
         await prices.refresh()
         for task in (
@@ -66,7 +67,7 @@ async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> A
         ):
             stack.push_async_callback(_cancel, task)
         tokens = Tokens(secret)
-        authenticator = Authenticator(ledger, tokens, clock=utc_now, monotonic=asyncio.get_running_loop().time)
+        authenticator = Authenticator(ledger, tokens, clock=utc_now, monotonic=monotonic)
         models = ModelCatalog(settings.models)
         gate = Gate(
             ledger=ledger,
@@ -76,6 +77,7 @@ async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> A
             backends=backends,
             worker_id=lease.worker_id,
             clock=utc_now,
+            monotonic=monotonic,
             forwarded_headers=frozenset(settings.proxy.forward_headers),
         )
         stack.push_async_callback(gate.orphans.drain)
@@ -90,7 +92,7 @@ async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> A
                 operators=Operators(ledger, clock=utc_now),
                 authenticator=authenticator,
                 clock=utc_now,
-                monotonic=asyncio.get_running_loop().time,
+                monotonic=monotonic,
             ),
             *usage_routes(ledger, authenticator, utc_now),
         ]

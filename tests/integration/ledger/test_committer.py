@@ -156,6 +156,28 @@ async def test_a_caller_that_leaves_while_its_group_is_at_postgres_disturbs_nobo
     assert await broken_rules(admin) == []
 
 
+async def test_commands_that_were_all_withdrawn_leave_no_transaction_open(
+    ledger: Ledger, connect: Connect, admin: asyncpg.Connection
+) -> None:
+    for command in (open_account(), grant(100)):
+        await ledger.submit(command)
+    blocker = await connect()
+    async with blocker.transaction():
+        await blocker.execute("SELECT FROM account_states WHERE account_id = $1 FOR UPDATE", A)
+        at_postgres = asyncio.create_task(ledger.submit(place("hold_1", 60)))
+        committing = await _pid_of_the_waiting(admin)
+        leaving = asyncio.create_task(ledger.submit(place("hold_2", 30)))
+        await asyncio.sleep(0)
+        leaving.cancel()
+    await blocker.close()
+    await at_postgres
+
+    async with asyncio.timeout(20):
+        while await _state_of(admin, committing) != "idle":
+            pass  # the server has answered meanwhile, so that the committer had a turn
+    assert (await ledger.submit(place("hold_2", 30))).account.held == 90
+
+
 async def test_closing_carries_out_what_was_submitted_and_takes_nothing_more(
     pool: asyncpg.Pool, connect: Connect, clock: Clock, admin: asyncpg.Connection
 ) -> None:
@@ -259,6 +281,11 @@ async def test_a_committer_counts_its_groups_and_commands(connect: Connect, cloc
 async def _everything(db: asyncpg.Connection) -> list[list[asyncpg.Record]]:
     tables = ("events", "log_heads", "account_states", "key_states", "open_holds")
     return [await db.fetch(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]
+
+
+async def _state_of(db: asyncpg.Connection, pid: int) -> str | None:
+    state: str | None = await db.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", pid)
+    return state
 
 
 async def _pid_of_the_waiting(db: asyncpg.Connection) -> int:
