@@ -186,6 +186,16 @@ class ProgramRetired(EventBase, frozen=True, kw_only=True, tag="program.retired"
     retired_by: str
 
 
+class RatePublished(EventBase, frozen=True, kw_only=True, tag="rate.published"):
+    """From ``effective_from`` on, prices in ``currency`` are charged to accounts in another at this rate."""
+
+    currency: str  # ISO 4217, of programs
+    account_currency: str  # ISO 4217
+    rate: Decimal  # units of the account's currency for one of the program's
+    effective_from: datetime
+    published_by: str
+
+
 AccountEvent = (
     AccountOpened
     | CreditGranted
@@ -199,7 +209,7 @@ AccountEvent = (
     | HoldVoided
     | HoldExpired
 )
-PriceBookEvent = ProgramPublished | ProgramAssigned | ProgramRetired
+PriceBookEvent = ProgramPublished | ProgramAssigned | ProgramRetired | RatePublished
 Event = AccountEvent | PriceBookEvent
 
 

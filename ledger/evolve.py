@@ -26,6 +26,7 @@ from ledger.events import (
     ProgramAssigned,
     ProgramPublished,
     ProgramRetired,
+    RatePublished,
 )
 from ledger.limits import month_of
 from ledger.money import ZERO, Microcents
@@ -75,7 +76,7 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
             if key is None:
                 raise LedgerCorrupt(f"{stream_id}: key {event.key_id} is deleted before it was created")
             return Scope(_moved(account, at), replace(key, is_active=False), hold)
-        case ProgramPublished() | ProgramAssigned() | ProgramRetired():
+        case ProgramPublished() | ProgramAssigned() | ProgramRetired() | RatePublished():
             return Scope(_moved(account, at), key, hold)
         case AccountOpened():
             raise LedgerCorrupt(f"{stream_id} is opened twice")

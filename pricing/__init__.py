@@ -11,10 +11,13 @@ Nothing here reads a clock, a file or the network.
 
 from pricing.errors import (
     ModelNotPriced,
+    NoExchangeRate,
     PriceBookCorrupt,
+    PriceJump,
     PricingError,
     ProgramError,
     ProgramNotPublished,
+    SecondPersonNeeded,
     UsageError,
 )
 from pricing.format import format_program
@@ -26,14 +29,17 @@ from pricing.usage import Span, Usage, UsageBox
 __all__ = [
     "ChargeLine",
     "ModelNotPriced",
+    "NoExchangeRate",
     "Price",
     "PriceBook",
     "PriceBookCorrupt",
+    "PriceJump",
     "PricedProgram",
     "PricingError",
     "Program",
     "ProgramError",
     "ProgramNotPublished",
+    "SecondPersonNeeded",
     "Span",
     "Usage",
     "UsageBox",

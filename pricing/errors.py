@@ -4,9 +4,14 @@ PricingError
 ├── ProgramError         the text is not a price program; says at which line and column
 ├── UsageError           the usage cannot be priced; says which key and why
 ├── ModelNotPriced       nothing in the price book prices that operation of that model at that time
+├── NoExchangeRate       the program is in another currency than the account, and no rate is in effect
+├── PriceJump            a price changes by so much that somebody must say that it is meant
+├── SecondPersonNeeded   who published a version may not be the one who puts it in effect
 ├── ProgramNotPublished  the price book has no such version of a program
 └── PriceBookCorrupt     the stored price events contradict each other
 """
+
+from collections.abc import Sequence
 
 
 class PricingError(Exception):
@@ -43,6 +48,33 @@ class ModelNotPriced(PricingError):
         super().__init__(f"no price program is in effect for {operation} of model {model!r}")
         self.model = model
         self.operation = operation
+
+
+class NoExchangeRate(PricingError):
+    """The price is in another currency than the account, and no rate between the two is in effect. A request for it is
+    refused: an amount is never taken for one of another currency."""
+
+    def __init__(self, currency: str, account_currency: str) -> None:
+        super().__init__(f"the price is in {currency}, and no rate converts that into {account_currency}")
+        self.currency = currency
+        self.account_currency = account_currency
+
+
+class PriceJump(PricingError):
+    """A price is more than ``MAX_FACTOR`` times, or less than that part of, what it replaces: most often a price per
+    token written as one per million. The author looks at it again, and confirms it if it is meant."""
+
+    def __init__(self, changes: Sequence[str]) -> None:
+        super().__init__(f"{'; '.join(changes)}; confirm it if it is meant")
+        self.changes = changes
+
+
+class SecondPersonNeeded(PricingError):
+    """The setting ``prices.two_people`` is on, and the one who published the version wants to assign it."""
+
+    def __init__(self, program: str, version: int, person: str) -> None:
+        super().__init__(f"{program}@{version} was published by {person}: somebody else must assign it")
+        self.person = person
 
 
 class ProgramNotPublished(PricingError):

@@ -6,30 +6,58 @@ a hold of last March, a price list that begins next month.
 Who comes first: an assignment to the account, then to its plan, then the list price. Within a level one for
 the operation beats one for every operation; then the one that took effect last; then the one published last.
 A program version that is retired at the moment prices nothing: the next best does.
+
+A program quotes in its own currency. For an account in another one the book converts at the rate in effect at the
+same moment; what it comes to is rounded up to the account's microcent.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
+from decimal import Decimal
 from hashlib import sha256
 from typing import TypeAlias
 
 import msgspec
 
-from ledger.events import PriceRef, ProgramAssigned, ProgramPublished, ProgramRetired, StoredEvent
-from pricing.errors import ModelNotPriced, PriceBookCorrupt, ProgramError, ProgramNotPublished
+from ledger.events import PriceRef, ProgramAssigned, ProgramPublished, ProgramRetired, RatePublished, StoredEvent
+from ledger.money import Microcents
+from pricing.errors import ModelNotPriced, NoExchangeRate, PriceBookCorrupt, ProgramError, ProgramNotPublished
 from pricing.program import Program, parse_program
+from pricing.usage import Usage, UsageBox
 
 _Version: TypeAlias = tuple[str, int]
 
 #: Model, operation, plan, account: what an assignment is for; None = for all.
 _Target: TypeAlias = tuple[str, str | None, str | None, str | None]
+#: Of a program, and of an account.
+_Currencies: TypeAlias = tuple[str, str]
+
+SAME_CURRENCY = Decimal(1)
 
 
 class PricedProgram(msgspec.Struct, frozen=True, eq=False):
-    """The program that prices a request, and the reference that a hold pins it with."""
+    """The program that prices a request, the reference that a hold pins it with, and what one unit of the program's
+    currency is in the account's."""
 
     program: Program
     ref: PriceRef
+    rate: Decimal = SAME_CURRENCY
+
+    def charge(self, usage: Usage) -> Microcents:
+        """What the usage costs, in microcents of the account's currency. Raises UsageError as ``Program.price``."""
+        return self.converted(self.program.price(usage).total_microcents)
+
+    def bound(self, box: UsageBox) -> Microcents:
+        """The most that a usage in the box costs, as ``charge`` does. Raises UsageError as ``Program.bound``."""
+        return self.converted(self.program.bound(box))
+
+    def converted(self, amount: Microcents) -> Microcents:
+        """An amount of the program's currency in the account's, rounded up."""
+        if self.rate is SAME_CURRENCY:
+            return amount
+        numerator, denominator = self.rate.as_integer_ratio()
+        return Microcents(-(-amount * numerator // denominator))
 
 
 class _Answer(msgspec.Struct, frozen=True, eq=False):
@@ -41,6 +69,11 @@ class _Answer(msgspec.Struct, frozen=True, eq=False):
 
     def holds(self, at: datetime) -> bool:
         return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
+
+
+class _Rate(msgspec.Struct, frozen=True, eq=False):
+    position: int
+    event: RatePublished
 
 
 class _Assignment(msgspec.Struct, frozen=True, eq=False):
@@ -58,7 +91,8 @@ class PriceBook:
         self._assigned: dict[_Target, list[_Assignment]] = {}
         self._special: set[str | None] = set()  # plans and accounts with prices of their own
         self._priced: dict[_Version, PricedProgram] = {}
-        self._answers: dict[_Target, _Answer] = {}
+        self._rates: dict[_Currencies, list[_Rate]] = {}
+        self._answers: dict[tuple[_Target, str | None], _Answer] = {}
 
     def apply(self, stored: StoredEvent) -> None:
         """Takes in the next event of the price-book stream. Raises PriceBookCorrupt if it cannot follow."""
@@ -75,17 +109,29 @@ class PriceBook:
                 version = (retired.program, retired.version)
                 since = self._retired.get(version, retired.effective_from)
                 self._retired[version] = min(since, retired.effective_from)
+            case RatePublished() as rate:
+                currencies = (rate.currency, rate.account_currency)
+                self._rates.setdefault(currencies, []).append(_Rate(stored.position, rate))
             case _:
                 raise PriceBookCorrupt(stored.position, "is not an event of the price book")
         self._events.append(stored)
         self._answers.clear()
 
     def resolve(
-        self, *, model: str, operation: str, at: datetime, plan: str | None = None, account_id: str | None = None
+        self,
+        *,
+        model: str,
+        operation: str | None,
+        at: datetime,
+        plan: str | None = None,
+        account_id: str | None = None,
+        currency: str | None = None,
     ) -> PricedProgram:
-        """The program that prices the operation of the model at that moment, for the account on the plan.
+        """The program that prices the operation of the model at that moment, for the account on the plan; of no
+        operation, the one for all that have no price of their own.
 
-        Raises ModelNotPriced. ``at`` has a time zone.
+        Amounts are in ``currency``, the account's; without one in the program's own. Raises ModelNotPriced and
+        NoExchangeRate. ``at`` has a time zone.
         """
         # Most accounts and plans have no prices of their own: they share the answers for the list price.
         if plan not in self._special:
@@ -93,23 +139,24 @@ class PriceBook:
         if account_id not in self._special:
             account_id = None
         target = (model, operation, plan, account_id)
-        answer = self._answers.get(target)
+        answer = self._answers.get((target, currency))
         if answer is None or not answer.holds(at):
-            answer = self._answers[target] = self._answer(target, at)
+            answer = self._answers[target, currency] = self._answer(target, currency, at)
         return answer.priced
 
-    def models(self, at: datetime, *, plan: str | None = None, account_id: str | None = None) -> tuple[str, ...]:
-        """The models of which some operation is priced at that moment, for the account on the plan, by name."""
-        return tuple(
-            sorted(
-                {
-                    model
-                    for (model, _, for_plan, for_account), assignments in self._assigned.items()
-                    if for_plan in (None, plan) and for_account in (None, account_id)
-                    if any(self._is_in_effect(each.event, at) for each in assignments)
-                }
-            )
-        )
+    def in_effect(
+        self, at: datetime, *, plan: str | None = None, account_id: str | None = None
+    ) -> Iterator[tuple[str, str | None, PricedProgram]]:
+        """Model, operation (None = all others) and program of every price at that moment, for the account on the plan,
+        by name."""
+        named = {(model, operation) for model, operation, _, _ in self._assigned}
+        for model, operation in sorted(named, key=lambda pair: (pair[0], pair[1] or "")):
+            with suppress(ModelNotPriced):
+                yield (
+                    model,
+                    operation,
+                    self.resolve(model=model, operation=operation, at=at, plan=plan, account_id=account_id),
+                )
 
     def program(self, program: str, version: int) -> PricedProgram:
         """A published version, retired or not. Raises ProgramNotPublished."""
@@ -155,7 +202,7 @@ class PriceBook:
         if (program, version) not in self._published:
             raise PriceBookCorrupt(position, f"names {program}@{version}, which has not been published")
 
-    def _answer(self, target: _Target, at: datetime) -> _Answer:
+    def _answer(self, target: _Target, currency: str | None, at: datetime) -> _Answer:
         changes: set[datetime] = set()
         best: ProgramAssigned | None = None
         for candidates in self._candidates(target):
@@ -164,10 +211,15 @@ class PriceBook:
             if best is None:
                 best = self._latest(candidates, at)
         if best is None:
-            raise ModelNotPriced(target[0], str(target[1]))
+            raise ModelNotPriced(target[0], target[1] or "every operation")
+        priced = self._priced_by((best.program, best.version))
+        if currency is not None and currency != priced.program.currency:
+            rates = self._rates.get((priced.program.currency, currency), [])
+            changes |= {rate.event.effective_from for rate in rates}
+            priced = PricedProgram(priced.program, priced.ref, _rate(rates, priced.program.currency, currency, at))
         since = max((change for change in changes if change <= at), default=None)
         until = min((change for change in changes if change > at), default=None)
-        return _Answer(since, until, self._priced_by((best.program, best.version)))
+        return _Answer(since, until, priced)
 
     def _candidates(self, target: _Target) -> Iterator[list[_Assignment]]:
         """The assignments that fit, best rank first."""
@@ -178,7 +230,7 @@ class PriceBook:
         if account_id is None:
             del levels[0]
         for plans, account in levels:
-            for each in (operation, None):
+            for each in (operation, None) if operation is not None else (None,):
                 targets = {(model, each, one, account) for one in plans}
                 yield [found for one in targets for found in self._assigned.get(one, ())]
 
@@ -214,6 +266,13 @@ class PriceBook:
     def _assignments(self) -> Iterator[_Assignment]:
         for assignments in self._assigned.values():
             yield from assignments
+
+
+def _rate(rates: list[_Rate], currency: str, account_currency: str, at: datetime) -> Decimal:
+    in_effect = [each for each in rates if each.event.effective_from <= at]
+    if not in_effect:
+        raise NoExchangeRate(currency, account_currency)
+    return max(in_effect, key=lambda each: (each.event.effective_from, each.position)).event.rate
 
 
 def _concerns(stored: StoredEvent, model: str | None, programs: set[str | None]) -> bool:

@@ -1,14 +1,21 @@
-"""Writing to the price book: a version of a program, and what it prices from when on."""
+"""Writing to the price book: a version of a program, what it prices from when on, its end, and exchange rates."""
 
 import hashlib
 from datetime import datetime
+from decimal import Decimal
 
 import msgspec
 
 from ledger import PRICE_BOOK, Ledger, RecordPriceEvent
-from ledger.events import ProgramAssigned, ProgramPublished
+from ledger.events import PriceBookEvent, ProgramAssigned, ProgramPublished, ProgramRetired, RatePublished
+from pricing.compare import jumps
+from pricing.errors import ModelNotPriced, PriceJump, SecondPersonNeeded
 from pricing.price_book import PriceBook
-from pricing.program import parse_program
+from pricing.program import Program, parse_program
+from pricing.rounding import exact_text
+
+#: A larger step in any price is more often an accident than a decision.
+MAX_FACTOR = Decimal(10)
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -21,11 +28,12 @@ async def read_price_book(ledger: Ledger) -> PriceBook:
     return book
 
 
-async def publish(ledger: Ledger, text: str, *, published_by: str) -> ProgramPublished:
+async def publish(ledger: Ledger, text: str, *, published_by: str, confirmed: bool = False) -> ProgramPublished:
     """Publish the text as the next version of the program that it names; it prices nothing until it is assigned.
 
     The text of the version before again is that version: nothing is written. Raises ProgramError for a text that is
-    no program, and the ledger's IdempotencyMismatch when somebody else publishes the same version at this moment.
+    no program, PriceJump for one whose prices are far from the version before unless that is ``confirmed``, and the
+    ledger's IdempotencyMismatch when somebody else publishes the same version at this moment.
     """
     program = parse_program(text)
     book = await read_price_book(ledger)
@@ -34,6 +42,8 @@ async def publish(ledger: Ledger, text: str, *, published_by: str) -> ProgramPub
         latest = book.published(program.id, versions[-1])
         if latest.digest == program.digest:
             return latest
+        if not confirmed:
+            _refuse_jump(book.program(program.id, versions[-1]).program, program)
     event = ProgramPublished(
         program=program.id,
         version=versions[-1] + 1 if versions else 1,
@@ -47,16 +57,78 @@ async def publish(ledger: Ledger, text: str, *, published_by: str) -> ProgramPub
     return event
 
 
-async def assign(ledger: Ledger, assignment: ProgramAssigned, *, now: datetime) -> ProgramAssigned:
+async def assign(
+    ledger: Ledger, assignment: ProgramAssigned, *, now: datetime, confirmed: bool = False, two_people: bool = False
+) -> ProgramAssigned:
     """Let a published version price a model from a moment on. The same assignment again has no second effect.
 
-    Raises ProgramNotPublished, and ValueError for a beginning that is over: what was charged in the past stays as it
-    was charged.
+    Raises ProgramNotPublished; PriceJump when what is in effect for the same then is another price by far, unless that
+    is ``confirmed``; SecondPersonNeeded under the rule of ``two_people``; and ValueError for a time that is over or
+    empty: what was charged in the past stays as it was charged.
     """
     book = await read_price_book(ledger)
-    book.program(assignment.program, assignment.version)
-    if assignment.effective_from < now:
-        raise ValueError(f"effective_from {assignment.effective_from} is over")
-    key = "assign:" + hashlib.sha256(_encode(assignment)).hexdigest()
-    await ledger.submit(RecordPriceEvent(stream_id=PRICE_BOOK, event=assignment, idempotency_key=key))
+    published = book.published(assignment.program, assignment.version)
+    _refuse_past(assignment.effective_from, now)
+    if assignment.effective_until is not None and assignment.effective_until <= assignment.effective_from:
+        raise ValueError(f"effective_until {assignment.effective_until} is not after effective_from")
+    if two_people and assignment.assigned_by == published.published_by:
+        raise SecondPersonNeeded(assignment.program, assignment.version, published.published_by)
+    program = book.program(assignment.program, assignment.version).program
+    replaced = _replaced(book, assignment)
+    if replaced is not None and not confirmed:
+        _refuse_jump(replaced, program)
+    await _record(ledger, "assign", assignment)
     return assignment
+
+
+async def retire(ledger: Ledger, retirement: ProgramRetired, *, now: datetime) -> ProgramRetired:
+    """Let no assignment of a version price anything from a moment on; what was held under it is charged by it.
+
+    Raises ProgramNotPublished, and ValueError for a moment that is over.
+    """
+    (await read_price_book(ledger)).published(retirement.program, retirement.version)
+    _refuse_past(retirement.effective_from, now)
+    await _record(ledger, "retire", retirement)
+    return retirement
+
+
+async def publish_rate(ledger: Ledger, rate: RatePublished, *, now: datetime) -> RatePublished:
+    """Convert prices of one currency into another's from a moment on. Raises ValueError for a rate that is none."""
+    if not rate.rate.is_finite() or rate.rate <= 0:
+        raise ValueError(f"an exchange rate is above zero, not {rate.rate}")
+    if rate.currency == rate.account_currency:
+        raise ValueError(f"{rate.currency} needs no rate to itself")
+    _refuse_past(rate.effective_from, now)
+    await _record(ledger, "rate", rate)
+    return rate
+
+
+async def _record(ledger: Ledger, kind: str, event: PriceBookEvent) -> None:
+    key = f"{kind}:{hashlib.sha256(_encode(event)).hexdigest()}"
+    await ledger.submit(RecordPriceEvent(stream_id=PRICE_BOOK, event=event, idempotency_key=key))
+
+
+def _refuse_past(effective_from: datetime, now: datetime) -> None:
+    if effective_from < now:
+        raise ValueError(f"effective_from {effective_from} is over")
+
+
+def _replaced(book: PriceBook, assignment: ProgramAssigned) -> Program | None:
+    """What would price the same without the assignment, when it begins; None if nothing would."""
+    try:
+        priced = book.resolve(
+            model=assignment.model,
+            operation=assignment.operation,
+            at=assignment.effective_from,
+            plan=assignment.plan,
+            account_id=assignment.account_id,
+        )
+    except ModelNotPriced:
+        return None
+    return priced.program
+
+
+def _refuse_jump(before: Program, after: Program) -> None:
+    found = jumps(before, after, MAX_FACTOR)
+    if found:
+        raise PriceJump([f"{jump.charge} from {exact_text(jump.before)} to {exact_text(jump.after)}" for jump in found])

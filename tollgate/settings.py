@@ -45,6 +45,10 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     forward_headers: list[str] = []  # request headers that backends get to see
 
 
+class PriceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    two_people: bool = False  # a version is put in effect by somebody else than the one who published it
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of ``tollgate.toml``."""
 
@@ -52,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database: DatabaseSettings = DatabaseSettings()
     accounts: AccountSettings = AccountSettings()
     proxy: ProxySettings = ProxySettings()
+    prices: PriceSettings = PriceSettings()
     models: list[Model] = []
     backends: list[BackendConfig] = []
 

@@ -67,6 +67,10 @@ def resolved(book: PriceBook, at: float = 1, *, operation: str = "chat", model: 
     return f"{ref.program}@{ref.version}"
 
 
+def models_in_effect(book: PriceBook, at: datetime, **who) -> tuple[str, ...]:
+    return tuple(model for model, _, _ in book.in_effect(at, **who))
+
+
 def test_the_account_comes_before_its_plan_and_the_plan_before_the_list():
     book = book_of(
         *map(published, ("list", "pro", "acme")),
@@ -175,10 +179,18 @@ def test_models_are_those_that_someone_like_this_can_use_at_that_time():
         assigned("p", model="d", plan="pro", until=3),
     )
 
-    assert book.models(day(1)) == ("b",)
-    assert book.models(day(5)) == ("a", "b")
-    assert book.models(day(5), account_id="acct_1", plan="pro") == ("a", "b", "c")
-    assert book.models(day(1), plan="pro") == ("b", "d")
+    assert models_in_effect(book, day(1)) == ("b",)
+    assert models_in_effect(book, day(5)) == ("a", "b")
+    assert models_in_effect(book, day(5), account_id="acct_1", plan="pro") == ("a", "b", "c")
+    assert models_in_effect(book, day(1), plan="pro") == ("b", "d")
+
+
+def test_each_operation_with_a_price_of_its_own_is_in_effect_beside_the_one_for_all_others():
+    book = book_of(published("p"), published("q"), assigned("p"), assigned("q", operation="ocr"))
+
+    found = [(model, operation, priced.ref.program) for model, operation, priced in book.in_effect(day(1))]
+
+    assert found == [("m", None, "p"), ("m", "ocr", "q")]
 
 
 def test_history_tells_what_happened_to_a_model_or_a_program():
