@@ -16,6 +16,7 @@ from ledger.commands import (
     OpenAccount,
     PlaceHold,
     RecordPriceEvent,
+    RerateCharge,
     SettleHold,
     VoidHold,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "PriceRef",
     "RecordPriceEvent",
     "Refused",
+    "RerateCharge",
     "SettleHold",
     "StoredEvent",
     "Sweeper",

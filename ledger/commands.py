@@ -106,6 +106,20 @@ class ExpireHold(CommandBase, frozen=True, kw_only=True, tag=True):
     overdue_at: datetime | None = None  # when its time was seen to be out; None = ended whatever its time
 
 
+class RerateCharge(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Correct what a settlement or a draw amounts to. A charge's corrections are numbered, so that of two that begin
+    from the same amount one is carried out and the other is refused, whatever they say."""
+
+    hold_id: str
+    ordinal: int  # 1 for the charge's first correction
+    amount_microcents: Microcents  # that the charge is to have
+    price: PriceRef  # that gives it
+    reason: str
+    rerated_by: str
+    reference: str | None = None  # of a draw; None = the settlement
+    key_id: str | None = None  # the charge's
+
+
 class RecordPriceEvent(CommandBase, frozen=True, kw_only=True, tag=True):
     """Append a fact to the price book. Its key names the fact, so that a version is published once."""
 
@@ -113,7 +127,7 @@ class RecordPriceEvent(CommandBase, frozen=True, kw_only=True, tag=True):
     idempotency_key: str
 
 
-HoldCommand = PlaceHold | ExtendHold | DrawHold | SettleHold | VoidHold | ExpireHold
+HoldCommand = PlaceHold | ExtendHold | DrawHold | SettleHold | VoidHold | ExpireHold | RerateCharge
 KeyedCommand = GrantCredit | AdjustBalance | RecordPriceEvent
 Command = OpenAccount | CreateKey | DeleteKey | HoldCommand | KeyedCommand
 

@@ -17,10 +17,20 @@ import asyncpg
 import msgspec
 import structlog
 
-from ledger.commands import Command, CreateKey, DeleteKey, HoldCommand, PlaceHold
+from ledger.commands import Command, CreateKey, DeleteKey, HoldCommand, PlaceHold, RerateCharge
 from ledger.errors import LedgerCorrupt, LedgerError, LedgerUnavailable
 from ledger.events import HoldPlaced, StoredEvent
-from ledger.group import Appended, Committed, EndEvent, Group, Loaded, Outcome, Past, idempotency_key_of
+from ledger.group import (
+    Appended,
+    Committed,
+    EndEvent,
+    Group,
+    Loaded,
+    Outcome,
+    Past,
+    idempotency_key_of,
+    key_of_what_is_rerated,
+)
 from ledger.reading import stored_event
 from ledger.sql import load_queries
 from ledger.state import AccountState, Books, HoldState, KeyState
@@ -235,9 +245,12 @@ class Committer:
     async def _load(
         self, connection: asyncpg.Connection, commands: Sequence[Command], placed_again: Sequence[str]
     ) -> Loaded:
-        keys = {c.key_id for c in commands if isinstance(c, PlaceHold | CreateKey | DeleteKey) and c.key_id}
+        keyed = PlaceHold | CreateKey | DeleteKey | RerateCharge
+        keys = {c.key_id for c in commands if isinstance(c, keyed) and c.key_id}
         holds = {c.hold_id for c in commands if isinstance(c, HoldCommand) and not isinstance(c, PlaceHold)}
         asked = [(c.stream_id, key) for c in commands if (key := idempotency_key_of(c)) is not None]
+        reratings = [c for c in commands if isinstance(c, RerateCharge)]
+        asked += [(c.stream_id, key) for c in reratings if (key := key_of_what_is_rerated(c)) is not None]
         record = await connection.fetchrow(
             _queries["lock_group"],
             self._shard,

@@ -19,12 +19,14 @@ from ledger.commands import (
     OpenAccount,
     PlaceHold,
     RecordPriceEvent,
+    RerateCharge,
     SettleHold,
     VoidHold,
 )
 from ledger.errors import (
     AccountUnknown,
     BudgetExceeded,
+    ChargeUnknown,
     DrawExceedsHold,
     HoldNotOverdue,
     HoldUnknown,
@@ -40,6 +42,7 @@ from ledger.events import (
     PRICE_BOOK,
     AccountOpened,
     BalanceAdjusted,
+    ChargeRerated,
     CreditGranted,
     Event,
     HoldDrawn,
@@ -88,6 +91,8 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
             )
         case AdjustBalance():
             return _adjust(scope, command)
+        case RerateCharge():
+            return _rerate(scope, command)
         case CreateKey():
             return _create_key(scope, command)
         case DeleteKey():
@@ -175,6 +180,34 @@ def _settle(scope: Scope, command: SettleHold) -> HoldSettled:
         usage=command.usage,
         outcome=command.outcome,
         backend=command.backend,
+    )
+
+
+def _rerate(scope: Scope, command: RerateCharge) -> ChargeRerated:
+    account = _account(scope, command.stream_id)
+    charge = scope.charge
+    if charge is None or charge.corrections != command.ordinal - 1 or charge.key_id != command.key_id:
+        raise ChargeUnknown(command.hold_id, command.reference, corrections=command.ordinal - 1)
+    more = _bookable(command.amount_microcents) - charge.amount
+    _positive(Microcents(abs(more)))
+    # The request was served: what its correction adds is refused for lack of money, not for the key's budget.
+    _check_funds(account, Microcents(max(more, 0)))
+    return ChargeRerated(
+        hold_id=command.hold_id,
+        charge_seq=charge.seq,
+        ordinal=command.ordinal,
+        before_microcents=charge.amount,
+        after_microcents=command.amount_microcents,
+        charged_microcents=Microcents(max(more, 0)),
+        refunded_microcents=Microcents(max(-more, 0)),
+        operation=charge.operation,
+        model=charge.model,
+        placed_at=charge.placed_at,
+        price=command.price,
+        reason=command.reason,
+        rerated_by=command.rerated_by,
+        reference=command.reference,
+        key_id=charge.key_id,
     )
 
 

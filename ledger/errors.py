@@ -12,6 +12,7 @@ LedgerError
 │   ├── HoldUnknown · HoldAlreadyEnded
 │   ├── HoldNotOverdue          the hold was extended after the sweep had seen that its time was out
 │   ├── DrawExceedsHold         a draw above what the hold has left
+│   ├── ChargeUnknown           no such charge, or fewer corrections of it than the command says
 │   └── IdempotencyMismatch     the key was used before, for another command
 ├── LedgerUnavailable           Postgres cannot be reached, or too much is waiting for it
 └── LedgerCorrupt               stored books that break a rule: our bug or a forgery, never the caller's fault
@@ -174,6 +175,17 @@ class DrawExceedsHold(Refused):
         self.hold_id = hold_id
         self.needed = needed
         self.left = left
+
+
+class ChargeUnknown(Refused):
+    """The account and key have no such settlement or draw, or it was not corrected as often as the command says."""
+
+    def __init__(self, hold_id: str, reference: str | None, *, corrections: int) -> None:
+        part = "" if reference is None else f", {reference}"
+        super().__init__(f"there is no charge of hold {hold_id}{part} that was corrected {corrections} times")
+        self.hold_id = hold_id
+        self.reference = reference
+        self.corrections = corrections
 
 
 class IdempotencyMismatch(Refused):

@@ -150,6 +150,30 @@ class HoldExpired(HoldEnd, frozen=True, kw_only=True, tag="hold.expired"):
     reason: str
 
 
+class ChargeRerated(EventBase, frozen=True, kw_only=True, tag="charge.rerated"):
+    """A charge corrected, because the program that priced it was the wrong one. after = before + charged - refunded.
+
+    One of the two is zero. The usage is that of the charge itself, the event of this stream at ``charge_seq``; what
+    the charge amounts to since is said by its last correction.
+    """
+
+    hold_id: str
+    charge_seq: int  # of the hold.settled or hold.drawn that is corrected
+    ordinal: int  # of the charge's corrections this is the first, the second …
+    before_microcents: Microcents
+    after_microcents: Microcents
+    charged_microcents: Microcents
+    refunded_microcents: Microcents
+    operation: str
+    model: str
+    placed_at: datetime
+    price: PriceRef  # that gives ``after_microcents``
+    reason: str
+    rerated_by: str
+    reference: str | None = None  # of a draw; None = the settlement
+    key_id: str | None = None
+
+
 # --- the price book
 
 
@@ -208,6 +232,7 @@ AccountEvent = (
     | HoldSettled
     | HoldVoided
     | HoldExpired
+    | ChargeRerated
 )
 PriceBookEvent = ProgramPublished | ProgramAssigned | ProgramRetired | RatePublished
 Event = AccountEvent | PriceBookEvent

@@ -13,6 +13,7 @@ from ledger.events import (
     PRICE_BOOK,
     AccountOpened,
     BalanceAdjusted,
+    ChargeRerated,
     CreditGranted,
     Event,
     HoldDrawn,
@@ -65,6 +66,11 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
                 _key_moved(key, hold, -amount, amount),
                 smaller,
             )
+        case ChargeRerated():
+            more = event.charged_microcents - event.refunded_microcents
+            if event.after_microcents != event.before_microcents + more:
+                raise LedgerCorrupt(f"a charge of hold {event.hold_id}: before + charged - refunded is not after")
+            return Scope(_moved(account, at, spent=more), _spent(key, month_of(event.placed_at), more), hold)
         case CreditGranted():
             return Scope(_moved(account, at, credited=event.amount_microcents), key, hold)
         case BalanceAdjusted():
@@ -175,6 +181,12 @@ def _key_after_hold(key: KeyState | None, hold: HoldState, arrival: datetime | N
         created_at=key.created_at,
         last_used_at=hold.placed_at,
     )
+
+
+def _spent(key: KeyState | None, month: str, amount: int) -> KeyState | None:
+    if key is None or key.month != month:
+        return key
+    return replace(key, month_spent=Microcents(key.month_spent + amount))
 
 
 def _key_moved(key: KeyState | None, hold: HoldState, held: int, spent: int) -> KeyState | None:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from ledger.commands import (
     AdjustBalance,
@@ -24,16 +25,27 @@ from ledger.commands import (
     OpenAccount,
     PlaceHold,
     RecordPriceEvent,
+    RerateCharge,
     SettleHold,
     VoidHold,
     request_hash,
 )
 from ledger.decide import decide
 from ledger.errors import HoldAlreadyEnded, HoldUnknown, IdempotencyMismatch, NotStorable, Refused
-from ledger.events import Event, HoldExpired, HoldPlaced, HoldSettled, HoldVoided, StoredEvent, encode_event
+from ledger.events import (
+    ChargeRerated,
+    Event,
+    HoldDrawn,
+    HoldExpired,
+    HoldPlaced,
+    HoldSettled,
+    HoldVoided,
+    StoredEvent,
+    encode_event,
+)
 from ledger.evolve import evolve
 from ledger.money import Microcents
-from ledger.state import AccountState, Books, KeyState, Scope
+from ledger.state import AccountState, Books, ChargeState, KeyState, Scope
 
 EndEvent = HoldSettled | HoldVoided | HoldExpired
 
@@ -121,7 +133,9 @@ def idempotency_key_of(command: Command) -> str | None:
         case PlaceHold() | SettleHold() | VoidHold() | ExpireHold() | ExtendHold():
             return None
         case DrawHold():
-            return f"draw:{command.hold_id}:{command.reference}"
+            return _key_of_draw(command.hold_id, command.reference)
+        case RerateCharge():
+            return _key_of_correction(command, command.ordinal)
         case GrantCredit():
             return f"grant:{command.idempotency_key}"
         case AdjustBalance():
@@ -134,6 +148,25 @@ def idempotency_key_of(command: Command) -> str | None:
             return f"key:{command.key_id}"
         case DeleteKey():
             return f"key-deleted:{command.key_id}"
+
+
+def key_of_what_is_rerated(command: RerateCharge) -> str | None:
+    """The key under which the log remembers what the command begins from: the correction before it, or the draw.
+
+    None for the first correction of a settlement, which its hold remembers.
+    """
+    if command.ordinal > 1:
+        return _key_of_correction(command, command.ordinal - 1)
+    return None if command.reference is None else _key_of_draw(command.hold_id, command.reference)
+
+
+def _key_of_draw(hold_id: str, reference: str) -> str:
+    return f"draw:{hold_id}:{reference}"
+
+
+def _key_of_correction(command: RerateCharge, ordinal: int) -> str:
+    part = "" if command.reference is None else f":{command.reference}"
+    return f"rerate:{ordinal}:{command.hold_id}{part}"
 
 
 class Group:
@@ -171,6 +204,8 @@ class Group:
                 repeat = None
             if repeat is not None:
                 return repeat
+            if isinstance(command, RerateCharge):
+                scope = replace(scope, charge=self._charge(command))
             at = self._now if scope.account is None else max(self._now, scope.account.at)
             try:
                 event = decide(scope, command, at=at, now=self._now)
@@ -270,6 +305,20 @@ class Group:
             raise IdempotencyMismatch(command.hold_id)
         return Outcome(stored=stored, account=scope.account, key=scope.key, replayed=True)
 
+    def _charge(self, command: RerateCharge) -> ChargeState | None:
+        """The charge as the events before the command leave it; None when it is not there, or another account's."""
+        key = key_of_what_is_rerated(command)
+        found: Past | StoredEvent | Appended | None
+        if key is not None:
+            row = self._rows_by_key.get((command.stream_id, key))
+            found = self.loaded.pasts.get((command.stream_id, key)) if row is None else self.rows[row]
+        else:
+            row = self._rows_of_ends.get(command.hold_id)
+            found = self.loaded.ends.get(command.hold_id) if row is None else self.rows[row]
+        if found is None or found.stream_id != command.stream_id:
+            return None
+        return _charge_after(found.event, found.seq)
+
     def _ended_before(self, command: Command, scope: Scope) -> Outcome:
         """The outcome for a hold that is not open: the same end again is a replay, any other is refused."""
         hold_id: str = command.hold_id  # type: ignore[union-attr]
@@ -281,6 +330,25 @@ class Group:
             raise HoldAlreadyEnded(hold_id, type(end.event).__name__)
         stored = end if isinstance(end, StoredEvent) else None
         return Outcome(stored=stored, row=row, account=scope.account, key=scope.key, replayed=True)
+
+
+def _charge_after(event: Event, seq: int) -> ChargeState | None:
+    match event:
+        case HoldSettled() | HoldDrawn():
+            corrections, amount = 0, event.amount_microcents
+        case ChargeRerated():
+            corrections, amount, seq = event.ordinal, event.after_microcents, event.charge_seq
+        case _:  # a hold that ended without a charge
+            return None
+    return ChargeState(
+        seq=seq,
+        corrections=corrections,
+        amount=amount,
+        operation=event.operation,
+        model=event.model,
+        placed_at=event.placed_at,
+        key_id=event.key_id,
+    )
 
 
 def _is_same_end(command: Command, event: Event) -> bool:

@@ -82,12 +82,25 @@ class HoldState(msgspec.Struct, frozen=True, kw_only=True):
         return PriceRef(program=self.program, version=self.program_version, digest=self.program_digest)
 
 
+class ChargeState(msgspec.Struct, frozen=True, kw_only=True):
+    """One settlement or draw as it stands. No table keeps it: it is read from its event or from its last correction."""
+
+    seq: int  # of the charge in its stream
+    corrections: int
+    amount: Microcents  # after them
+    operation: str
+    model: str
+    placed_at: datetime
+    key_id: str | None
+
+
 class Scope(msgspec.Struct, frozen=True):
-    """What one command touches: the stream's state, and the key and hold it names where they exist."""
+    """What one command touches: the stream's state, and the key, the hold and the charge it names where they exist."""
 
     account: AccountState | None = None
     key: KeyState | None = None
     hold: HoldState | None = None
+    charge: ChargeState | None = None  # for a command; what an event does to the states does not depend on it
 
 
 class Books:

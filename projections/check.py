@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from ledger import LedgerCorrupt, StoredEvent, load_queries
-from ledger.events import HoldExtended, HoldPlaced, HoldSettled, ProgramPublished
+from ledger.events import ChargeRerated, HoldExtended, HoldPlaced, HoldSettled, ProgramPublished
 from ledger.evolve import evolve
 from ledger.reading import events_after, stored_event
 from ledger.state import AccountState, Books, HoldState, KeyState, Scope
@@ -135,6 +135,11 @@ def _check_arithmetic(record: asyncpg.Record, stored: StoredEvent, before: Scope
     takes = isinstance(event, HoldPlaced | HoldExtended) and event.amount_microcents > 0
     if takes and account.available < 0:
         yield f"{account.account_id}: a hold took the available balance to {account.available}"
+    if isinstance(event, ChargeRerated):
+        if min(event.charged_microcents, event.refunded_microcents) != 0:
+            yield f"hold {event.hold_id}: a correction charges and refunds at once, or less than nothing"
+        if event.charged_microcents > 0 and account.available < 0:
+            yield f"{account.account_id}: a correction took the available balance to {account.available}"
     if isinstance(event, HoldSettled):
         if event.held_microcents + event.overrun_microcents != event.amount_microcents + event.released_microcents:
             yield f"hold {event.hold_id}: held + overrun is not amount + released"
@@ -173,6 +178,10 @@ async def _check_postings(connection: asyncpg.Connection, shard: int, books: Boo
     findings = [
         Finding(f"position {row['position']}", "its postings do not balance")
         for row in await connection.fetch(_queries["unbalanced_positions"], shard)
+    ]
+    findings += [
+        Finding(f"position {row['position']}", "does not continue the charge that it corrects")
+        for row in await connection.fetch(_queries["broken_corrections"], shard)
     ]
     posted = {row["account_id"]: row for row in await connection.fetch(_queries["posted_by_account"], shard)}
     for account in books.accounts.values():

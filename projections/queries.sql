@@ -25,6 +25,16 @@ UPDATE projection_checkpoints SET position = $3 WHERE projection = $1 AND shard 
 -- $1 shard, $2 after this position, $3 up to this one
 INSERT INTO usage_logs SELECT * FROM usage_lines($1, $2, $3)
 
+-- correct_usage_logs --
+-- What the stretch corrects of earlier charges, on the lines of those. $1 shard, $2 after this position, $3 up to this
+UPDATE usage_logs l
+SET cost_microcents = c.cost_microcents, program = c.program, program_version = c.program_version
+FROM (
+    SELECT DISTINCT ON (charge_position) charge_position, cost_microcents, program, program_version
+    FROM usage_corrections($1, $2, $3) WHERE charge_position <= $2 ORDER BY charge_position, position DESC
+) c
+WHERE l.shard = $1 AND l.position = c.charge_position
+
 -- add_usage_daily --
 -- $1 shard, $2 after this position, $3 up to this one
 INSERT INTO usage_daily AS d SELECT * FROM usage_daily_sums($1, $2, $3)
@@ -104,6 +114,26 @@ SELECT position FROM projection_checkpoints WHERE projection = $1 AND shard = $2
 -- Events whose postings do not balance. $1 shard
 SELECT position FROM postings WHERE shard = $1 GROUP BY position
 HAVING sum(amount_microcents * CASE side WHEN 'debit' THEN 1 ELSE -1 END) <> 0 ORDER BY position LIMIT 1000
+
+-- broken_corrections --
+-- Corrections that do not continue the charge they name: its facts, its amount, or the correction before. $1 shard
+SELECT l.position FROM (
+    SELECT e.position, e.shard, e.stream_id, e.hold_id, p.*,
+           row_number() OVER charge AS nth, lag(p.after_microcents) OVER charge AS stood_at
+    FROM events e CROSS JOIN json_to_record(e.payload) AS p (
+        charge_seq bigint, ordinal bigint, before_microcents bigint, after_microcents bigint, operation text,
+        model text, placed_at timestamptz, reference text, key_id text)
+    WHERE e.shard = $1 AND e.type = 'charge.rerated'
+    WINDOW charge AS (PARTITION BY e.stream_id, p.charge_seq ORDER BY e.position)
+) l
+LEFT JOIN events e ON e.shard = l.shard AND e.stream_id = l.stream_id AND e.seq = l.charge_seq
+    AND e.hold_id = l.hold_id AND e.type = CASE WHEN l.reference IS NULL THEN 'hold.settled' ELSE 'hold.drawn' END
+LEFT JOIN LATERAL json_to_record(e.payload) AS c (
+    amount_microcents bigint, operation text, model text, placed_at timestamptz, reference text, key_id text) ON true
+WHERE (l.ordinal, l.before_microcents) IS DISTINCT FROM (l.nth, coalesce(l.stood_at, c.amount_microcents))
+   OR (l.operation, l.model, l.placed_at, l.reference, l.key_id)
+      IS DISTINCT FROM (c.operation, c.model, c.placed_at, c.reference, c.key_id)
+ORDER BY l.position LIMIT 1000
 
 -- posted_by_account --
 -- What the postings make of each account. $1 shard

@@ -1,4 +1,4 @@
-"""The usage projection: lines and daily sums from the ends and draws of holds.
+"""The usage projection: lines and daily sums from the ends and draws of holds, and from their corrections.
 
 Its rule is SQL (``usage_lines`` in migrations), because it moves rows from one table to another; here is only how
 far it has come.
@@ -27,6 +27,7 @@ async def advance(connection: Connection, shard: int, head: int) -> int:
         upto = min(head, after + BATCH)
         if upto > after:
             await connection.execute(_queries["add_usage_logs"], shard, after, upto)
+            await connection.execute(_queries["correct_usage_logs"], shard, after, upto)
             await connection.execute(_queries["add_usage_daily"], shard, after, upto)
             await connection.execute(_queries["move_checkpoint"], NAME, shard, upto)
         return max(upto, after)

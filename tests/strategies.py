@@ -20,6 +20,7 @@ from ledger import (
     PlaceHold,
     PriceRef,
     RecordPriceEvent,
+    RerateCharge,
     SettleHold,
     VoidHold,
 )
@@ -122,7 +123,19 @@ expiries = st.builds(
     reason=st.just("time_limit"),
     overdue_at=st.sampled_from((None, NEW_YEARS_EVE, NEW_YEARS_EVE + timedelta(days=2))),
 )
-hold_commands = st.one_of(extensions, draws, draws, settlements, voids, expiries)
+reratings = st.builds(
+    RerateCharge,
+    stream_id=likely_account_ids,
+    hold_id=hold_ids,
+    reference=st.sampled_from((None, "task_1", "task_2")),
+    ordinal=st.sampled_from((1, 1, 1, 2, 2, 3, 0)),
+    amount_microcents=amounts,
+    price=st.just(PRICE),
+    reason=st.just("wrong version"),
+    rerated_by=st.just("user_1"),
+    key_id=st.none() | key_ids,
+)
+hold_commands = st.one_of(extensions, draws, draws, settlements, voids, expiries, reratings)
 account_commands = st.one_of(
     opens, grants, adjustments, key_creations, key_deletions, placings, placings, placings, hold_commands
 )
@@ -145,6 +158,12 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "amount_microcents": booked,
     "held_microcents": booked,
     "released_microcents": booked,
+    "before_microcents": booked,
+    "after_microcents": booked,
+    "charged_microcents": booked,
+    "refunded_microcents": booked,
+    "charge_seq": st.integers(min_value=1, max_value=2**62),
+    "ordinal": st.integers(min_value=1, max_value=10_000),
     "overrun_microcents": booked,
     "debt_microcents": booked,
     "credited_microcents": booked,

@@ -243,7 +243,7 @@ async def test_events_are_changed_by_nobody(customer: Customer, role: str, chang
         "SET session_replication_role = replica",
         "DELETE FROM account_states",
         "DELETE FROM usage_logs",
-        "UPDATE usage_logs SET cost_microcents = 0",
+        "UPDATE usage_logs SET input_tokens = 0",
         "INSERT INTO posting_rules VALUES ('credit.granted', 'revenue', 'credit', 'amount_microcents')",
     ],
 )

@@ -10,7 +10,7 @@ from ledger import Committed, Ledger
 from tests.conftest import Clock
 from tests.integration.ledger.stored import broken_rules
 from tests.strategies import prefixed
-from tests.unit.ledger.scenes import create_key, draw, grant, open_account, place, publish, settle, void
+from tests.unit.ledger.scenes import create_key, draw, grant, open_account, place, publish, rerate, settle, void
 
 
 async def race(ledgers: list[Ledger], commands: list[Any]) -> Counter[str]:
@@ -137,4 +137,22 @@ async def test_the_same_hold_placed_by_everybody_is_placed_once_though_it_takes_
     results = await race(ledgers, [place("hold_1", 100)] * 12)
 
     assert results == {"accepted": 1, "replayed": 11}
+    assert await broken_rules(admin) == []
+
+
+async def test_of_two_corrections_of_one_charge_by_two_processes_one_is_carried_out(
+    ledgers: list[Ledger], admin: asyncpg.Connection
+) -> None:
+    for command in [open_account(), grant(1_000), *[place(f"hold_{n}", 10) for n in range(20)]]:
+        await ledgers[0].submit(command)
+    for n in range(20):
+        await ledgers[0].submit(settle(f"hold_{n}", 10))
+
+    results = await asyncio.gather(
+        *[ledgers[i].submit(rerate(f"hold_{n}", 11 + i)) for n in range(20) for i in range(4)], return_exceptions=True
+    )
+
+    refusals = [type(result).__name__ for result in results if isinstance(result, BaseException)]
+    assert refusals == ["IdempotencyMismatch"] * 60
+    assert await admin.fetchval("SELECT count(*) FROM events WHERE type = 'charge.rerated'") == 20
     assert await broken_rules(admin) == []

@@ -9,7 +9,19 @@ from ledger import Ledger, RecordPriceEvent
 from ledger.events import Event
 from tests.integration.ledger.stored import broken_rules
 from tests.strategies import prefixed
-from tests.unit.ledger.scenes import adjust, draw, expire, extend, grant, open_account, place, publish, settle, void
+from tests.unit.ledger.scenes import (
+    adjust,
+    draw,
+    expire,
+    extend,
+    grant,
+    open_account,
+    place,
+    publish,
+    rerate,
+    settle,
+    void,
+)
 
 #: What happens to an account with a credit of 100, and what the last of it posts: (ledger account, side, amount).
 JOURNALS = [
@@ -37,6 +49,18 @@ JOURNALS = [
     (
         [place("h", 40), draw("h", 15), expire("h")],
         [("customer_held", "debit", 25), ("customer_available", "credit", 25)],
+    ),
+    (
+        [place("h", 40), settle("h", 25), rerate("h", 35)],
+        [("customer_available", "debit", 10), ("revenue", "credit", 10)],
+    ),
+    (
+        [place("h", 40), settle("h", 130), rerate("h", 0)],
+        [("customer_available", "credit", 130), ("revenue", "debit", 130)],
+    ),
+    (
+        [place("h", 40), draw("h", 15), rerate("h", 20, reference="task_1")],
+        [("customer_available", "debit", 5), ("revenue", "credit", 5)],
     ),
     ([publish()], []),
 ]

@@ -21,6 +21,7 @@ from tests.unit.ledger.scenes import (
     open_account,
     place,
     publish,
+    rerate,
     settle,
     void,
 )
@@ -36,6 +37,9 @@ COMMANDS = [
     settle("hold_1", 250, usage={"seconds": Decimal("1.50"), "tokens": 7}),
     place("hold_2", 10, key_id="key_1"),
     void("hold_2"),
+    rerate("hold_1", 300, key_id="key_1"),
+    rerate("hold_1", 260, ordinal=2, key_id="key_1"),
+    rerate("hold_1", 90, reference="task_1", key_id="key_1"),
     place("hold_3", 550),
     expire("hold_3"),
     delete_key(),
@@ -52,6 +56,9 @@ WITH_OTHER_CONTENT = [
     settle("hold_1", 250, usage={"seconds": Decimal("1.51"), "tokens": 7}),
     settle("hold_2", 0),
     void("hold_3"),
+    rerate("hold_1", 260, key_id="key_1"),
+    rerate("hold_1", 300, ordinal=2, key_id="key_1"),
+    rerate("hold_1", 91, reference="task_1", key_id="key_1"),
     replace(publish(2), idempotency_key="list@1"),
 ]
 

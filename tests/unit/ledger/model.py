@@ -19,6 +19,7 @@ from ledger import (
     OpenAccount,
     PlaceHold,
     RecordPriceEvent,
+    RerateCharge,
     SettleHold,
     VoidHold,
 )
@@ -37,6 +38,7 @@ class Model:
         self.accounts: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, dict[str, Any]] = {}
         self.holds: dict[str, dict[str, Any]] = {}
+        self.charges: dict[tuple[str, str | None], list[int]] = {}  # by hold and draw: the amount, then each corrected
         self.remembered: dict[tuple[str, str], tuple[Any, tuple[str, int]]] = {}  # what a key was used for, and where
 
     def judge(self, command: Any, now: datetime) -> tuple[str, tuple[str, int] | set[str]]:
@@ -193,6 +195,7 @@ class Model:
             hold["left"] -= command.amount_microcents
             hold["drawn"] += command.amount_microcents
             self._charge(account, hold, command.amount_microcents)
+            self.charges[command.hold_id, command.reference] = [command.amount_microcents]
         return reasons
 
     def _settle(self, command: SettleHold, account: Any, at: datetime, now: datetime) -> set[str]:
@@ -201,6 +204,23 @@ class Model:
         if not reasons:
             hold["is_open"] = False
             self._charge(account, hold, command.amount_microcents)
+            self.charges[command.hold_id, None] = [command.amount_microcents]
+        return reasons
+
+    def _rerate(self, command: RerateCharge, account: Any, at: datetime, now: datetime) -> set[str]:
+        reasons = _unless(account, "AccountUnknown") | _unless(_is_bookable(command.amount_microcents), "InvalidAmount")
+        hold = self.holds.get(command.hold_id, {"account": None, "key": None})
+        amounts = self.charges.get((command.hold_id, command.reference), [])
+        is_next = len(amounts) == command.ordinal and command.ordinal > 0
+        if not is_next or (hold["account"], hold["key"]) != (command.stream_id, command.key_id):
+            return reasons | {"ChargeUnknown"}
+        more = command.amount_microcents - amounts[-1]
+        reasons |= _unless(more, "InvalidAmount")
+        if more > 0 and more > self.available(command.stream_id):
+            reasons |= {"InsufficientFunds"}
+        if not reasons:
+            amounts.append(command.amount_microcents)
+            self._charge(account, hold, more)
         return reasons
 
     def _end(self, command: VoidHold | ExpireHold, account: Any, at: datetime, now: datetime) -> set[str]:
@@ -280,6 +300,9 @@ def _names_of(command: Any) -> list[tuple[str, str]]:
             return [("", f"placed {command.hold_id}")]  # whoever placed it
         case DrawHold():
             return [(command.stream_id, f"drawn {command.hold_id} {command.reference}")]
+        case RerateCharge():
+            charge = f"{command.hold_id} {command.reference}"
+            return [(command.stream_id, f"rerated {charge} {command.ordinal}")]
         case SettleHold() | VoidHold() | ExpireHold():
             return [(command.stream_id, f"ended {command.hold_id}")]
         case _:
@@ -311,6 +334,7 @@ _JUDGES: dict[type, Any] = {
     ExtendHold: Model._extend,
     DrawHold: Model._draw,
     SettleHold: Model._settle,
+    RerateCharge: Model._rerate,
     VoidHold: Model._end,
     ExpireHold: Model._end,
     RecordPriceEvent: Model._record_price,

@@ -14,11 +14,12 @@ from ledger import (
     GrantCredit,
     OpenAccount,
     RecordPriceEvent,
+    RerateCharge,
     SettleHold,
     VoidHold,
 )
 from ledger.events import ProgramPublished
-from tests.strategies import place_hold
+from tests.strategies import PRICE, place_hold
 from tests.unit.ledger.paper_log import PaperLog, Result, as_bytes
 
 A, B = "acct_a", "acct_b"
@@ -75,6 +76,19 @@ def void(hold_id: str, *, account: str = A) -> VoidHold:
 
 def expire(hold_id: str, *, overdue_at: datetime | None = None, account: str = A) -> ExpireHold:
     return ExpireHold(stream_id=account, hold_id=hold_id, reason="time_limit", overdue_at=overdue_at)
+
+
+def rerate(hold_id: str, amount: int, *, ordinal: int = 1, account: str = A, **fields: Any) -> RerateCharge:
+    return RerateCharge(
+        stream_id=account,
+        hold_id=hold_id,
+        ordinal=ordinal,
+        amount_microcents=amount,
+        price=PRICE,
+        reason="wrong version",
+        rerated_by="user_1",
+        **fields,
+    )
 
 
 def publish(version: int = 1, *, stream_id: str = PRICE_BOOK) -> RecordPriceEvent:

@@ -18,6 +18,7 @@ from ledger import (
     GrantCredit,
     OpenAccount,
     RecordPriceEvent,
+    RerateCharge,
     SettleHold,
     VoidHold,
 )
@@ -33,6 +34,15 @@ ADJUSTMENT = AdjustBalance(
     stream_id="acct_a", amount_microcents=-5, reason="duplicate", adjusted_by="user_1", idempotency_key="k"
 )
 DRAW = DrawHold(stream_id="acct_a", hold_id="hold_1", reference="t", amount_microcents=3, usage={"b": 1, "a": "2"})
+CORRECTION = RerateCharge(
+    stream_id="acct_a",
+    hold_id="hold_1",
+    ordinal=1,
+    amount_microcents=5,
+    price=strategies.PRICE,
+    reason="wrong version",
+    rerated_by="user_1",
+)
 RETIREMENT = RecordPriceEvent(
     stream_id=PRICE_BOOK,
     event=ProgramRetired(program="list", version=1, effective_from=strategies.NEW_YEARS_EVE, retired_by="user_1"),
@@ -64,6 +74,12 @@ STORED = [
         "642870bc9a1187e9e75ecf69de856ef31a395e675df1f5c35b08013cfb917b93",
     ),
     (DRAW, "draw:hold_1:t", "d7f59f764386d1598e8841b8ae4b90fe4b0e5d80cf561c2e988fd23a39c19e28"),
+    (CORRECTION, "rerate:1:hold_1", "8eafb018670b69b2b87d7aca5d44f326e19932c4df681083f3ef0ae3e4ad8f56"),
+    (
+        replace(CORRECTION, ordinal=2, reference="t", key_id="key_1"),
+        "rerate:2:hold_1:t",
+        "9e5ac6d0309051aa2f3cf83dad71ca559f794db5e69ffd84d98fac83ee9513b7",
+    ),
     (RETIREMENT, "price:k", "620ae8f6245d6ad4982a7ba6eb00f6fc550dd28bf6cb47251337f12da5532c63"),
 ]
 
@@ -94,6 +110,8 @@ def test_the_order_in_which_a_usage_was_written_down_does_not_matter(order: list
         (GRANT, replace(ADJUSTMENT, idempotency_key="k")),
         (replace(GRANT, idempotency_key="x"), replace(RETIREMENT, idempotency_key="x")),
         (replace(GRANT, idempotency_key="open"), OpenAccount(stream_id="acct_a", currency="USD")),
+        (replace(CORRECTION, reference="t"), DRAW),
+        (replace(CORRECTION, reference=""), CORRECTION),
         (CreateKey(stream_id="acct_a", key_id="k"), DeleteKey(stream_id="acct_a", key_id="k")),
     ],
 )

@@ -28,6 +28,7 @@ from tests.unit.ledger.scenes import (
     open_account,
     place,
     publish,
+    rerate,
     settle,
     void,
 )
@@ -49,6 +50,13 @@ REPEATABLE = [
     (void("hold_1"), [place("hold_1", 9)], settle("hold_1", 0), "HoldAlreadyEnded"),
     (void("hold_1"), [place("hold_1", 9)], expire("hold_1"), "HoldAlreadyEnded"),
     (expire("hold_1"), [place("hold_1", 9)], void("hold_1"), "HoldAlreadyEnded"),
+    (rerate("hold_1", 7), [place("hold_1", 9), settle("hold_1", 5)], rerate("hold_1", 8), "IdempotencyMismatch"),
+    (
+        rerate("hold_1", 7, reference="task_1"),
+        [place("hold_1", 9), draw("hold_1", 5)],
+        rerate("hold_1", 2, reference="task_1"),
+        "IdempotencyMismatch",
+    ),
     (publish(1), [], replace(publish(2), idempotency_key="list@1"), "IdempotencyMismatch"),
 ]
 

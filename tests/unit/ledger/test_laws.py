@@ -86,6 +86,16 @@ class BooksMachine(RuleBasedStateMachine):
         hold = self.log.hold(data.draw(st.sampled_from(sorted(self.log.books.holds))))
         self.submit([replace(command, stream_id=hold.account_id, hold_id=hold.hold_id) for command in commands])
 
+    @precondition(lambda self: self.model.charges)
+    @rule(data=st.data(), command=strategies.reratings)
+    def correct_a_charge(self, data: st.DataObject, command: Any) -> None:
+        hold_id, reference = data.draw(st.sampled_from(sorted(self.model.charges, key=repr)))
+        hold = self.model.holds[hold_id]
+        correction = replace(
+            command, stream_id=hold["account"], hold_id=hold_id, reference=reference, key_id=hold["key"]
+        )
+        self.submit([correction])
+
     def _note(self, event: Any) -> None:
         self.met.add(event.__struct_config__.tag)
         if isinstance(event, HoldSettled):
@@ -138,6 +148,8 @@ class BooksMachine(RuleBasedStateMachine):
                 event.amount_microcents  # type: ignore[union-attr]
                 for event in events
                 if event.__struct_config__.tag in ("hold.settled", "hold.drawn")
+            ) + sum(
+                getattr(event, "charged_microcents", 0) - getattr(event, "refunded_microcents", 0) for event in events
             )
             held = sum(hold.held for hold in self.log.books.holds.values() if hold.account_id == account_id)
             assert credited == account.available + held + spent
@@ -171,6 +183,7 @@ class BooksMachine(RuleBasedStateMachine):
                 "balance.adjusted": lambda e: e.credited_microcents - e.debited_microcents,
                 "hold.settled": lambda e: -e.amount_microcents,
                 "hold.drawn": lambda e: -e.amount_microcents,
+                "charge.rerated": lambda e: e.before_microcents - e.after_microcents,
             }.get(fields, lambda e: 0)(event)
             posted[stored.stream_id] = posted.get(stored.stream_id, 0) + delta
             if stored.balance_microcents is not None:
@@ -187,13 +200,13 @@ EVERY_OUTCOME = {
     *(kind.__struct_config__.tag for kind in Event.__args__ if kind not in OTHER_PRICE_EVENTS),
     *("AccountUnknown", "KeyUnknown", "KeyInactive", "HoldUnknown", "HoldAlreadyEnded", "HoldNotOverdue"),
     *("InvalidAmount", "InsufficientFunds", "BudgetExceeded", "RateLimited", "DrawExceedsHold"),
-    *("IdempotencyMismatch", "replayed", "overrun", "debt"),
+    *("ChargeUnknown", "IdempotencyMismatch", "replayed", "overrun", "debt"),
 }
 
 
 def test_any_sequence_of_commands_equals_the_model() -> None:
     BooksMachine.met.clear()
 
-    run_state_machine_as_test(BooksMachine, settings=settings(stateful_step_count=25))
+    run_state_machine_as_test(BooksMachine, settings=settings(stateful_step_count=30))
 
     assert EVERY_OUTCOME - BooksMachine.met == set()
