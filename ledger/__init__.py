@@ -7,6 +7,7 @@ price or a request is; nothing here imports another room.
 
 from ledger.commands import (
     AdjustBalance,
+    ChangePlan,
     CreateKey,
     DeleteKey,
     DrawHold,
@@ -35,6 +36,7 @@ __all__ = [
     "PRICE_BOOK",
     "AccountState",
     "AdjustBalance",
+    "ChangePlan",
     "Committed",
     "CreateKey",
     "DeleteKey",

@@ -40,6 +40,14 @@ class AdjustBalance(CommandBase, frozen=True, kw_only=True, tag=True):
     idempotency_key: str
 
 
+class ChangePlan(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Price the account's requests for this plan; None = the list price."""
+
+    plan: str | None
+    changed_by: str
+    idempotency_key: str
+
+
 class CreateKey(CommandBase, frozen=True, kw_only=True, tag=True):
     key_id: str
     rate_limit_rpm: int | None = None
@@ -62,6 +70,7 @@ class PlaceHold(CommandBase, frozen=True, kw_only=True, tag=True):
     lifetime_s: int
     key_id: str | None = None
     request_id: str | None = None
+    plan: str | None = None  # that the amount was priced for
 
 
 class ExtendHold(CommandBase, frozen=True, kw_only=True, tag=True):
@@ -128,7 +137,7 @@ class RecordPriceEvent(CommandBase, frozen=True, kw_only=True, tag=True):
 
 
 HoldCommand = PlaceHold | ExtendHold | DrawHold | SettleHold | VoidHold | ExpireHold | RerateCharge
-KeyedCommand = GrantCredit | AdjustBalance | RecordPriceEvent
+KeyedCommand = GrantCredit | AdjustBalance | ChangePlan | RecordPriceEvent
 Command = OpenAccount | CreateKey | DeleteKey | HoldCommand | KeyedCommand
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

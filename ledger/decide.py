@@ -9,6 +9,7 @@ from typing import Any, assert_never
 
 from ledger.commands import (
     AdjustBalance,
+    ChangePlan,
     Command,
     CreateKey,
     DeleteKey,
@@ -35,6 +36,7 @@ from ledger.errors import (
     InvalidAmount,
     KeyInactive,
     KeyUnknown,
+    PlanOutdated,
     RateLimited,
     WrongStream,
 )
@@ -53,6 +55,7 @@ from ledger.events import (
     HoldVoided,
     KeyCreated,
     KeyDeleted,
+    PlanChanged,
 )
 from ledger.limits import month_end, month_of, next_arrival, request_interval, wait_for
 from ledger.money import MAX_AMOUNT, Microcents
@@ -91,6 +94,9 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
             )
         case AdjustBalance():
             return _adjust(scope, command)
+        case ChangePlan():
+            _account(scope, command.stream_id)
+            return PlanChanged(plan=command.plan, changed_by=command.changed_by)
         case RerateCharge():
             return _rerate(scope, command)
         case CreateKey():
@@ -109,6 +115,8 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
 def _place(scope: Scope, command: PlaceHold, at: datetime, now: datetime) -> HoldPlaced:
     amount = _bookable(command.amount_microcents)
     account = _account(scope, command.stream_id)
+    if command.plan != account.plan:
+        raise PlanOutdated(account.account_id, priced_for=command.plan, plan=account.plan)
     month = month_of(at)
     arrival = None
     if command.key_id is not None:
@@ -128,6 +136,7 @@ def _place(scope: Scope, command: PlaceHold, at: datetime, now: datetime) -> Hol
         key_id=command.key_id,
         request_id=command.request_id,
         next_arrival=arrival,
+        plan=command.plan,
     )
 
 

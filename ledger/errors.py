@@ -6,6 +6,7 @@ LedgerError
 │   ├── NotStorable             text with a NUL character, which Postgres cannot read back
 │   ├── WrongStream             money in the price book, or a price in an account
 │   ├── AccountUnknown · KeyUnknown · KeyInactive
+│   ├── PlanOutdated            the hold was priced for another plan than the account is on
 │   ├── InsufficientFunds       the available balance does not cover the hold
 │   ├── BudgetExceeded          the key's monthly budget does not cover the hold
 │   ├── RateLimited             the key's requests per minute are used up
@@ -78,6 +79,15 @@ class KeyInactive(Refused):
     def __init__(self, key_id: str) -> None:
         super().__init__(f"key {key_id} was deleted")
         self.key_id = key_id
+
+
+class PlanOutdated(Refused):
+    """The hold was priced for another plan than the account is on. The caller prices it for ``plan`` and submits it
+    again."""
+
+    def __init__(self, account_id: str, *, priced_for: str | None, plan: str | None) -> None:
+        super().__init__(f"priced for the plan {priced_for}, {account_id} is on {plan}")
+        self.plan = plan
 
 
 class InsufficientFunds(Refused):

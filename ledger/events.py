@@ -73,6 +73,13 @@ class PriceRef(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # hex SHA-256 of the program's text
 
 
+class PlanChanged(EventBase, frozen=True, kw_only=True, tag="plan.changed"):
+    """From here on the account's requests are priced for this plan; None = the list price."""
+
+    plan: str | None
+    changed_by: str
+
+
 class HoldPlaced(EventBase, frozen=True, kw_only=True, tag="hold.placed"):
     hold_id: str
     amount_microcents: Microcents
@@ -85,6 +92,7 @@ class HoldPlaced(EventBase, frozen=True, kw_only=True, tag="hold.placed"):
     key_id: str | None = None
     request_id: str | None = None
     next_arrival: datetime | None = None  # of the key's rate limit after this request, see ledger.limits
+    plan: str | None = None  # that it was priced for
 
 
 class HoldExtended(EventBase, frozen=True, kw_only=True, tag="hold.extended"):
@@ -224,6 +232,7 @@ AccountEvent = (
     AccountOpened
     | CreditGranted
     | BalanceAdjusted
+    | PlanChanged
     | KeyCreated
     | KeyDeleted
     | HoldPlaced

@@ -24,6 +24,7 @@ from ledger.events import (
     HoldVoided,
     KeyCreated,
     KeyDeleted,
+    PlanChanged,
     ProgramAssigned,
     ProgramPublished,
     ProgramRetired,
@@ -76,6 +77,8 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
         case BalanceAdjusted():
             credited = event.credited_microcents - event.debited_microcents
             return Scope(_moved(account, at, credited=credited), key, hold)
+        case PlanChanged():
+            return Scope(replace(_moved(account, at), plan=event.plan), key, hold)
         case KeyCreated():
             return Scope(_moved(account, at), _created(event, stream_id, at), hold)
         case KeyDeleted():
@@ -109,6 +112,7 @@ def _moved(account: AccountState, at: datetime, *, credited: int = 0, spent: int
         credited=Microcents(account.credited + credited),
         spent=Microcents(account.spent + spent),
         held=Microcents(account.held + held),
+        plan=account.plan,
     )
     if after.held < 0:
         raise LedgerCorrupt(f"{account.account_id}: held below zero at seq {after.seq}")

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ledger.commands import (
     AdjustBalance,
+    ChangePlan,
     Command,
     CreateKey,
     DeleteKey,
@@ -140,6 +141,8 @@ def idempotency_key_of(command: Command) -> str | None:
             return f"grant:{command.idempotency_key}"
         case AdjustBalance():
             return f"adjust:{command.idempotency_key}"
+        case ChangePlan():
+            return f"plan:{command.idempotency_key}"
         case RecordPriceEvent():
             return f"price:{command.idempotency_key}"
         case OpenAccount():
@@ -374,7 +377,7 @@ def _is_same_place(command: PlaceHold, event: Event, *, stream_id: str, at: date
     )
 
 
-_SAID_BY_PLACE = ("amount_microcents", "operation", "model", "price", "worker_id", "key_id", "request_id")
+_SAID_BY_PLACE = ("amount_microcents", "operation", "model", "price", "worker_id", "key_id", "request_id", "plan")
 
 
 def _as_stored(usage: dict[str, Any]) -> Any:

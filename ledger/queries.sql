@@ -40,7 +40,7 @@ WHERE shard = $1 AND stream_id = $2 AND seq > $3 ORDER BY seq
 
 -- account_state --
 -- $1 shard, $2 account id
-SELECT account_id, currency, seq, at, credited, spent, held FROM account_states WHERE shard = $1 AND account_id = $2
+SELECT account_id, currency, seq, at, credited, spent, held, plan FROM account_states WHERE shard = $1 AND account_id = $2
 
 -- keys_of_account --
 -- $1 shard, $2 account id

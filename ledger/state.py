@@ -25,6 +25,7 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
     credited: Microcents  # grants, top-ups and adjustments, less what was taken back
     spent: Microcents  # all charges
     held: Microcents  # all open holds
+    plan: str | None = None  # whose prices it pays; None = the list price
 
     @property
     def posted(self) -> Microcents:

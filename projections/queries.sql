@@ -156,7 +156,7 @@ WHERE NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(expected) 
 
 -- stored_accounts --
 -- $1 shard
-SELECT account_id, currency, seq, at, credited, spent, held FROM account_states WHERE shard = $1
+SELECT account_id, currency, seq, at, credited, spent, held, plan FROM account_states WHERE shard = $1
 
 -- stored_keys --
 -- $1 shard

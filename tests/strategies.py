@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ledger import (
     PRICE_BOOK,
     AdjustBalance,
+    ChangePlan,
     CreateKey,
     DeleteKey,
     DrawHold,
@@ -85,6 +86,15 @@ adjustments = st.builds(
     adjusted_by=st.just("user_1"),
     idempotency_key=st.sampled_from("abcd"),
 )
+#: Mostly none, so that most holds are priced for the plan that the account is on.
+plans = st.sampled_from((None, None, None, None, "pro"))
+plan_changes = st.builds(
+    ChangePlan,
+    stream_id=likely_account_ids,
+    plan=plans,
+    changed_by=st.just("user_1"),
+    idempotency_key=st.sampled_from("abc"),
+)
 key_creations = st.builds(
     CreateKey,
     stream_id=likely_account_ids,
@@ -100,6 +110,7 @@ placings = st.builds(
     amount_microcents=amounts,
     key_id=st.none() | key_ids,
     lifetime_s=seconds,
+    plan=plans,
 )
 extensions = st.builds(
     ExtendHold, stream_id=likely_account_ids, hold_id=hold_ids, total_microcents=amounts, lifetime_s=seconds
@@ -137,7 +148,7 @@ reratings = st.builds(
 )
 hold_commands = st.one_of(extensions, draws, draws, settlements, voids, expiries, reratings)
 account_commands = st.one_of(
-    opens, grants, adjustments, key_creations, key_deletions, placings, placings, placings, hold_commands
+    opens, grants, adjustments, plan_changes, key_creations, key_deletions, placings, placings, placings, hold_commands
 )
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
@@ -174,6 +185,8 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "worker_id": st.integers(min_value=0, max_value=2**31 - 1),
     "price": prices,
     "usage": recorded_usages,
+    "rate": st.decimals(min_value="0.000001", max_value=10**6, places=6),
+    "plan": st.none() | texts,
     "placed_at": moments,
     "expires_at": moments,
     "effective_from": moments,

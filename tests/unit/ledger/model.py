@@ -10,6 +10,7 @@ from typing import Any
 
 from ledger import (
     AdjustBalance,
+    ChangePlan,
     CreateKey,
     DeleteKey,
     DrawHold,
@@ -90,7 +91,7 @@ class Model:
 
     def _open(self, command: OpenAccount, account: Any, at: datetime, now: datetime) -> set[str]:
         self.accounts[command.stream_id] = {
-            "currency": command.currency, "credited": 0, "spent": 0, "seq": 0, "at": at,
+            "currency": command.currency, "credited": 0, "spent": 0, "seq": 0, "at": at, "plan": None,
         }  # fmt: skip
         return set()
 
@@ -109,6 +110,12 @@ class Model:
             reasons |= {"InsufficientFunds"}
         if not reasons:
             account["credited"] += amount
+        return reasons
+
+    def _change_plan(self, command: ChangePlan, account: Any, at: datetime, now: datetime) -> set[str]:
+        reasons = _unless(account, "AccountUnknown")
+        if not reasons:
+            account["plan"] = command.plan
         return reasons
 
     def _create_key(self, command: CreateKey, account: Any, at: datetime, now: datetime) -> set[str]:
@@ -145,6 +152,8 @@ class Model:
         if command.key_id is not None:
             reasons |= self._reasons_against_key(command.key_id, command.stream_id)
             key = self.keys.get(command.key_id)
+        if account and command.plan != account["plan"]:
+            reasons |= {"PlanOutdated"}
         if account and amount > 0 and amount > self.available(command.stream_id):
             reasons |= {"InsufficientFunds"}
         if key is not None:
@@ -233,7 +242,9 @@ class Model:
 
     def _record_price(self, command: RecordPriceEvent, account: Any, at: datetime, now: datetime) -> set[str]:
         if account is None:
-            self.accounts[PRICE_BOOK] = {"currency": "XXX", "credited": 0, "spent": 0, "seq": 0, "at": at}
+            self.accounts[PRICE_BOOK] = {
+                "currency": "XXX", "credited": 0, "spent": 0, "seq": 0, "at": at, "plan": None,
+            }  # fmt: skip
         return set()
 
     # --- rules that several commands share
@@ -292,7 +303,7 @@ def _names_of(command: Any) -> list[tuple[str, str]]:
     match command:
         case OpenAccount():
             return [(command.stream_id, "opened")]
-        case GrantCredit() | AdjustBalance() | RecordPriceEvent():
+        case GrantCredit() | AdjustBalance() | ChangePlan() | RecordPriceEvent():
             return [(command.stream_id, f"{type(command).__name__} {command.idempotency_key}")]
         case CreateKey() | DeleteKey():
             return [(command.stream_id, f"{type(command).__name__} {command.key_id}")]
@@ -328,6 +339,7 @@ _JUDGES: dict[type, Any] = {
     OpenAccount: Model._open,
     GrantCredit: Model._grant,
     AdjustBalance: Model._adjust,
+    ChangePlan: Model._change_plan,
     CreateKey: Model._create_key,
     DeleteKey: Model._delete_key,
     PlaceHold: Model._place,

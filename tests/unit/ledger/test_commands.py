@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ledger import (
     PRICE_BOOK,
     AdjustBalance,
+    ChangePlan,
     CreateKey,
     DeleteKey,
     DrawHold,
@@ -74,6 +75,11 @@ STORED = [
         "642870bc9a1187e9e75ecf69de856ef31a395e675df1f5c35b08013cfb917b93",
     ),
     (DRAW, "draw:hold_1:t", "d7f59f764386d1598e8841b8ae4b90fe4b0e5d80cf561c2e988fd23a39c19e28"),
+    (
+        ChangePlan(stream_id="acct_a", plan="pro", changed_by="user_1", idempotency_key="k"),
+        "plan:k",
+        "0d9536f2d92b34967681aea4fe755b952ebfbb8fca603a620cc65f971786c7c9",
+    ),
     (CORRECTION, "rerate:1:hold_1", "8eafb018670b69b2b87d7aca5d44f326e19932c4df681083f3ef0ae3e4ad8f56"),
     (
         replace(CORRECTION, ordinal=2, reference="t", key_id="key_1"),

@@ -110,6 +110,7 @@ class BooksMachine(RuleBasedStateMachine):
             assert (expected["credited"], expected["spent"]) == (state.credited, state.spent)
             assert (self.model.held(account_id), self.model.available(account_id)) == (state.held, state.available)
             assert (expected["seq"], expected["at"], expected["currency"]) == (state.seq, state.at, state.currency)
+            assert expected["plan"] == state.plan
             assert max(-self.model.available(account_id), 0) == state.debt
 
     @invariant()
@@ -199,7 +200,7 @@ OTHER_PRICE_EVENTS = (ProgramAssigned, ProgramRetired, RatePublished)
 EVERY_OUTCOME = {
     *(kind.__struct_config__.tag for kind in Event.__args__ if kind not in OTHER_PRICE_EVENTS),
     *("AccountUnknown", "KeyUnknown", "KeyInactive", "HoldUnknown", "HoldAlreadyEnded", "HoldNotOverdue"),
-    *("InvalidAmount", "InsufficientFunds", "BudgetExceeded", "RateLimited", "DrawExceedsHold"),
+    *("InvalidAmount", "InsufficientFunds", "BudgetExceeded", "RateLimited", "DrawExceedsHold", "PlanOutdated"),
     *("ChargeUnknown", "IdempotencyMismatch", "replayed", "overrun", "debt"),
 }
 
