@@ -55,17 +55,22 @@ def unit_price_jumps(before: Program, after: Program) -> list[Jump]:
     return list(chain.from_iterable(_jumps_of_charge(*pair) for pair in pairs))
 
 
-def jumps(before: Program, after: Program, limit: Decimal) -> list[Jump]:
-    """The unit prices that became more than ``limit`` times as high or as low; then, of the sample usages whose whole
-    price did, the one that rose and the one that fell the furthest.
+def whole_price_jumps(before: Program, after: Program, limit: Decimal) -> list[Jump]:
+    """Of the sample usages whose whole price became more than ``limit`` times as high or as low, the one that rose
+    and the one that fell the furthest.
 
     Amounts are compared as they stand: of programs in two currencies the numbers say little.
     """
-    whole = [jump for jump in _whole_price_jumps(before, after) if jump.is_beyond(limit)]
-    rises = [jump for jump in whole if jump.after > jump.before]
-    falls = [jump for jump in whole if jump.after < jump.before]
-    furthest = [max(moved, key=_proportion) for moved in (rises, falls) if moved]
-    return [*(jump for jump in unit_price_jumps(before, after) if jump.is_beyond(limit)), *furthest]
+    moved = [jump for jump in _jumps_of_samples(before, after) if jump.is_beyond(limit)]
+    rises = [jump for jump in moved if jump.after > jump.before]
+    falls = [jump for jump in moved if jump.after < jump.before]
+    return [max(among, key=_proportion) for among in (rises, falls) if among]
+
+
+def jumps(before: Program, after: Program, limit: Decimal) -> list[Jump]:
+    """Every unit price that became more than ``limit`` times as high or as low, and then ``whole_price_jumps``."""
+    unit_prices = [jump for jump in unit_price_jumps(before, after) if jump.is_beyond(limit)]
+    return unit_prices + whole_price_jumps(before, after, limit)
 
 
 def _proportion(jump: Jump) -> tuple[bool, Fraction]:
@@ -127,7 +132,7 @@ def _jump(name: str, label: str, before: Fraction, after: Fraction) -> Jump:
     return Jump(f"{name}, {label}" if label else name, _in_units(before), _in_units(after))
 
 
-def _whole_price_jumps(before: Program, after: Program) -> Iterator[Jump]:
+def _jumps_of_samples(before: Program, after: Program) -> Iterator[Jump]:
     rounded_away = max(program.rounding.quantum_microcents for program in (before, after))
     for usage in sample_usages(before.definition, after.definition):
         try:
