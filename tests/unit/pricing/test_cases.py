@@ -4,7 +4,7 @@ import pytest
 
 from pricing import ProgramError, parse_program
 from pricing.cases import read_cases, run_case
-from tests.unit.pricing.test_prices import CHAT
+from tests.unit.pricing.test_prices import CHAT, IMAGES, charge
 
 HEAD = '[[cases]]\nname = "c"\n'
 USAGE = 'usage = { input_tokens = 1000, cached_input_tokens = 400, output_tokens = 500, mode = "normal" }\n'
@@ -96,6 +96,15 @@ def test_a_refusal_is_expected_by_its_usage_key(expected, difference):
 
     assert len(found) == len(difference)
     assert all(each.startswith(start) for each, start in zip(found, difference, strict=True))
+
+
+def test_a_refusal_for_several_keys_is_expected_by_any_of_them():
+    images = charge(IMAGES)
+    usage = 'usage = { images = 1, size = "1x1", quality = "hd" }\n'
+
+    for key, is_passed in (("size", True), ("quality", True), ("pages", False)):
+        (case,) = read_cases(f'{HEAD}{usage}refused = "{key}"')
+        assert is_passed == run_case(images, case).is_passed
 
 
 @pytest.mark.parametrize(
