@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from accounts.authentication import Authenticator
-from accounts.fields import Claim, Reason
+from accounts.fields import Claim, Name, Reason
 from accounts.key_routes import KeyAnswer, key_answer
 from accounts.keys import Keys
 from accounts.operators import Operators, account_of
@@ -19,13 +19,9 @@ from accounts.principals import Principal, require_role
 from accounts.refusals import as_api_errors
 from accounts.tables import answered
 from ledger import AccountState, Committed, HoldState, Ledger, Microcents
-from wire import ApiError, Cents, Route, cents_of, json_reply, microcents_of, read_json, read_query
-
-Moment = Annotated[datetime, Meta(tz=True)]
+from wire import ApiError, Cents, Route, cents_of, json_reply, microcents_of, moment_of, read_json, read_query
 
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
-#: Moments outside are not in Postgres's reach once they are moved to UTC, and nothing was booked then.
-_FIRST_YEAR, _LAST_YEAR = 1970, 9000
 
 
 class GrantBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -38,6 +34,21 @@ class AdjustmentBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     account_id: Claim
     amount_cents: Cents  # above zero adds to the balance, below zero takes from it
     reason: Reason
+
+
+class PlanBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    account_id: Claim
+    plan: Name | None  # null: the list price
+
+
+class PlanAnswer(msgspec.Struct, kw_only=True):
+    """The event. A repeated request gets the same answer, whatever happened to the account since."""
+
+    account_id: str
+    position: int
+    seq: int
+    at: datetime
+    plan: str | None
 
 
 class BookedAnswer(msgspec.Struct, kw_only=True):
@@ -78,6 +89,7 @@ class AccountAnswer(msgspec.Struct, kw_only=True):
 
     account_id: str
     currency: str
+    plan: str | UnsetType | None = UNSET  # null: the list price
     as_of: datetime | None  # null: now
     posted_cents: Cents
     held_cents: Cents
@@ -135,6 +147,18 @@ class OperatorRoutes:
                 errors=(*booking, "payment_required"),
             ),
             Route(
+                method="POST",
+                path="/v1/admin/plans",
+                handler=self.change_plan,
+                summary="Put an account on a plan, once per Idempotency-Key; its next request is priced for it",
+                tag="operators",
+                auth="operator",
+                body=PlanBody,
+                answer=PlanAnswer,
+                status=201,
+                errors=booking,
+            ),
+            Route(
                 method="GET",
                 path="/v1/admin/accounts/{id}",
                 handler=self.get_account,
@@ -181,13 +205,28 @@ class OperatorRoutes:
             )
         return _booked(committed, amount, body.reason)
 
+    async def change_plan(self, request: web.Request) -> web.Response:
+        principal = await self._operator(request)
+        idempotency_key = _idempotency_key(request)
+        body = await read_json(request, PlanBody)
+        with as_api_errors():
+            committed = await self._operators.change_plan(
+                body.account_id, plan=body.plan, changed_by=principal.id, idempotency_key=idempotency_key
+            )
+        stored = committed.stored
+        answer = PlanAnswer(
+            account_id=stored.stream_id, position=stored.position, seq=stored.seq, at=stored.at, plan=body.plan
+        )
+        return json_reply(answer, status=201)
+
     async def get_account(self, request: web.Request) -> web.Response:
         require_role(await self._authenticator.authenticate(request), "finance", "admin")
         query = read_query(request, AccountQuery)
         with as_api_errors():
             account = await account_of(self._ledger, request.match_info["id"])
-        answer = await (self._now(account) if query.as_of is None else self._then(account, _moment(query.as_of)))
-        return json_reply(answer)
+        if query.as_of is None:
+            return json_reply(await self._now(account))
+        return json_reply(await self._then(account, moment_of(query.as_of, param="as_of")))
 
     async def _operator(self, request: web.Request) -> Principal:
         principal = await self._authenticator.authenticate(request)
@@ -200,6 +239,7 @@ class OperatorRoutes:
         return AccountAnswer(
             account_id=account.account_id,
             currency=account.currency,
+            plan=account.plan,
             as_of=None,
             posted_cents=cents_of(account.posted),
             held_cents=cents_of(account.held),
@@ -221,16 +261,6 @@ class OperatorRoutes:
             held_cents=cents_of(balance.held),
             available_cents=cents_of(balance.available),
         )
-
-
-def _moment(text: str) -> datetime:
-    try:
-        at = msgspec.convert(text, Moment)
-    except msgspec.ValidationError as error:
-        raise ApiError("invalid_request", "not a moment: RFC 3339 with its offset", param="as_of") from error
-    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
-        raise ApiError("invalid_request", f"not a moment from {_FIRST_YEAR} to {_LAST_YEAR}", param="as_of")
-    return at
 
 
 def _idempotency_key(request: web.Request) -> str:

@@ -4,17 +4,30 @@ import hashlib
 import re
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeAlias
 
 import msgspec
 import structlog
 
 from accounts.errors import AccountNotFound, IdempotencyKeyReused
 from accounts.tables import Tables, answered
-from ledger import AccountState, AdjustBalance, Committed, GrantCredit, Ledger, Microcents, OpenAccount, new_id
+from ledger import (
+    AccountState,
+    AdjustBalance,
+    ChangePlan,
+    Committed,
+    GrantCredit,
+    Ledger,
+    Microcents,
+    OpenAccount,
+    new_id,
+)
 
 #: Anything else is no account, whatever stream of the log may have that name: the price book is one, without money.
 _ACCOUNT_ID = re.compile(r"acct_[0-9A-Za-z_-]{1,59}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
+
+_Booking: TypeAlias = GrantCredit | AdjustBalance | ChangePlan
 
 _log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -71,20 +84,22 @@ class Operators:
         )
         return await self._submit_once(command, "balance.adjusted")
 
-    async def _submit_once(self, command: GrantCredit | AdjustBalance, done: str) -> Committed:
+    async def change_plan(
+        self, account_id: str, *, plan: str | None, changed_by: str, idempotency_key: str
+    ) -> Committed:
+        """Price the account's next requests for another plan; None = the list price. Raises as ``grant``."""
+        command = ChangePlan(stream_id=account_id, plan=plan, changed_by=changed_by, idempotency_key=idempotency_key)
+        return await self._submit_once(command, "plan.changed")
+
+    async def _submit_once(self, command: _Booking, done: str) -> Committed:
         await account_of(self._ledger, command.stream_id)
         await self._bind(command)
         committed = await self._ledger.submit(command)
         if not committed.replayed:
-            _log.info(
-                done,
-                account_id=command.stream_id,
-                amount_microcents=command.amount_microcents,
-                position=committed.stored.position,
-            )
+            _log.info(done, account_id=command.stream_id, position=committed.stored.position)
         return committed
 
-    async def _bind(self, command: GrantCredit | AdjustBalance) -> None:
+    async def _bind(self, command: _Booking) -> None:
         """Bind the key to this request, over all accounts: the ledger sees one account only."""
         request_hash = hashlib.sha256(_encode(command)).digest()
         await self._tables.run("bind_idempotency_key", command.idempotency_key, request_hash, self._clock())

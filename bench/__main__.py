@@ -24,6 +24,9 @@ FIGURES = {
     "gate_p99_added_ms": ("gate − pass-through, p99", ""),
     "price_exact_us": ("one exact price, four charges", "≤ 5"),
     "price_bound_us": ("one bound, four charges", "≤ 10"),
+    "price_vs_cel_python_ratio": ("the same price in CEL (cel-python) ÷ ours", "≥ 1"),
+    "price_vs_cel_rust_ratio": ("the same price in CEL (common-expression-language, Rust) ÷ ours", "≥ 1"),
+    "price_vs_starlark_ratio": ("the same price in Starlark (starlark-pyo3, Rust) ÷ ours", "≥ 1"),
     "rebuild_events_per_s": ("events per second of a whole rebuild", ""),
 }
 
@@ -41,6 +44,9 @@ async def _measure(directory: Path) -> tuple[dict[str, float], dict[str, object]
         "gate_p99_added_ms": gated.p99_added_ms,
         "price_exact_us": priced.exact_us,
         "price_bound_us": priced.bound_us,
+        "price_vs_cel_python_ratio": priced.cel_python_ratio,
+        "price_vs_cel_rust_ratio": priced.cel_rust_ratio,
+        "price_vs_starlark_ratio": priced.starlark_ratio,
         "rebuild_events_per_s": rebuilt.events_per_s,
     }
     samples = {"ledger": booked.samples, "gate": gated.samples, "prices": priced.samples, "rebuild": rebuilt.events}

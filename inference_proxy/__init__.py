@@ -8,12 +8,16 @@ from inference_proxy.backends import BackendConfig, BackendPool
 from inference_proxy.gate import Gate
 from inference_proxy.metrics import flush_regularly
 from inference_proxy.models import Model, ModelCatalog
-from inference_proxy.operations import OPERATIONS, Operation
+from inference_proxy.operations import CHAT_COMPLETIONS, OPERATIONS, Operation
 from inference_proxy.prices import PriceFeed
+from inference_proxy.quote_routes import QuoteRoutes
+from inference_proxy.quotes import Quoter
 from inference_proxy.refusals import translate
 from inference_proxy.routes import ModelHandlers, inference_routes
+from inference_proxy.terms import TermsOfAccounts
 
 __all__ = [
+    "CHAT_COMPLETIONS",
     "OPERATIONS",
     "BackendConfig",
     "BackendPool",
@@ -23,6 +27,9 @@ __all__ = [
     "ModelHandlers",
     "Operation",
     "PriceFeed",
+    "QuoteRoutes",
+    "Quoter",
+    "TermsOfAccounts",
     "flush_regularly",
     "inference_routes",
     "translate",

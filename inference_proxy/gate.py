@@ -16,15 +16,16 @@ from inference_proxy.metrics import REQUESTS, TALLY, UNREADABLE_USAGE
 from inference_proxy.models import ModelCatalog
 from inference_proxy.operations import Operation
 from inference_proxy.prepared import Prepared
-from inference_proxy.prices import PriceFeed
+from inference_proxy.prices import PriceFeed, Rate
 from inference_proxy.refusals import rate_limit_headers, translate
 from inference_proxy.relay import ClientGone, relay
+from inference_proxy.terms import Terms, TermsOfAccounts
 from inference_proxy.upstream import BackendBroke, answer_of, whole_body
 from inference_proxy.usage import UsageUnreadable, usage_object
 from ledger import Committed, Ledger, Microcents, PlaceHold, cents_text, new_id
-from ledger.errors import BudgetExceeded, InsufficientFunds, KeyUnknown
+from ledger.errors import BudgetExceeded, InsufficientFunds, KeyUnknown, PlanOutdated
 from ledger.events import HoldSettled
-from pricing import PricedProgram, Span, UsageError
+from pricing import Span, UsageError
 from wire import ApiError, read_body
 
 _log = structlog.get_logger(__name__)
@@ -40,6 +41,7 @@ class Gate:
         authenticator: Authenticator,
         models: ModelCatalog,
         prices: PriceFeed,
+        terms: TermsOfAccounts,
         backends: BackendPool,
         worker_id: int,
         clock: Callable[[], datetime],
@@ -50,6 +52,7 @@ class Gate:
         self._authenticator = authenticator
         self._models = models
         self._prices = prices
+        self._terms = terms
         self._backends = backends
         self._worker_id = worker_id
         self._clock = clock
@@ -92,33 +95,42 @@ class Gate:
         """Set aside the most that the request can cost. Raises a refusal; then nothing was forwarded or written."""
         if principal.account_id is None:
             raise ApiError("forbidden", "inference is paid by an account; a service token has none")
-        now = self._clock()
-        priced = self._prices.book.resolve(
-            model=prepared.model, operation=operation.name, at=now, account_id=principal.account_id
-        )
+        terms = await self._terms.of(principal.account_id)
+        while True:
+            try:
+                return await self._place(operation, prepared, principal, request_id, terms)
+            except PlanOutdated as error:  # priced again for the plan that counts
+                terms = self._terms.changed(principal.account_id, terms, plan=error.plan)
+
+    async def _place(
+        self, operation: Operation, prepared: Prepared, principal: Principal, request_id: str, terms: Terms
+    ) -> RequestHold:
+        assert principal.account_id is not None  # whose terms these are
+        rate = self._prices.rate(operation.name, prepared.model, principal.account_id, terms, at=self._clock())
         if not self._backends.serves(prepared.model):
             raise no_backend(prepared.model)
         command = PlaceHold(
             stream_id=principal.account_id,
             hold_id=new_id("hold"),
-            amount_microcents=priced.program.bound(prepared.box),
+            amount_microcents=rate.bound(prepared.box),
             operation=operation.name,
             model=prepared.model,
-            price=priced.ref,
+            price=rate.priced.ref,
             worker_id=self._worker_id,
             lifetime_s=operation.limit_s + SLACK_S,
             key_id=principal.key_id,
             request_id=request_id,
+            plan=terms.plan,
         )
         try:
             placed = await self._ledger.submit(command)
         except (InsufficientFunds, BudgetExceeded) as error:
-            refusal = translate(error, affordable=_affordable(prepared, priced, error))
+            refusal = translate(error, affordable=_affordable(prepared, rate, error))
             assert refusal is not None  # both are in the table
             raise refusal from error
         except KeyUnknown as error:
             raise ApiError("unauthorized", "the key is not valid") from error
-        return RequestHold(self._ledger, placed, command, priced)
+        return RequestHold(self._ledger, placed, command, rate)
 
     async def _forward(
         self, operation: Operation, prepared: Prepared, hold: RequestHold, request: web.Request
@@ -164,7 +176,7 @@ def _unreadable(backend: Backend, hold: RequestHold, error: Exception) -> ApiErr
     return ApiError("backend_error", f"the backend does not say what the answer used; nothing was charged: {error}")
 
 
-def _affordable(prepared: Prepared, priced: PricedProgram, error: InsufficientFunds | BudgetExceeded) -> str:
+def _affordable(prepared: Prepared, rate: Rate, error: InsufficientFunds | BudgetExceeded) -> str:
     """How many tokens the money that is left would pay for, in the words that clients look for."""
     if prepared.max_output_tokens is None:
         return ""
@@ -176,8 +188,8 @@ def _affordable(prepared: Prepared, priced: PricedProgram, error: InsufficientFu
     while low + 1 < high:
         middle = (low + high) // 2
         output = Span(0, middle * prepared.answers)
-        box: dict[str, object] = {**prepared.box, "output_tokens": output, "reasoning_tokens": output}
-        if priced.program.bound(box) <= left:  # type: ignore[arg-type]
+        box = {**prepared.box, "output_tokens": output, "reasoning_tokens": output}
+        if rate.bound(box) <= left:
             low = middle
         else:
             high = middle

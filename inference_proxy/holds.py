@@ -6,9 +6,10 @@ import structlog
 
 from inference_proxy.metrics import HOLDS, OVERRUNS, TALLY, UNKNOWN_METERS
 from inference_proxy.prepared import Usage
+from inference_proxy.prices import Rate
 from ledger import Committed, Ledger, LedgerUnavailable, PlaceHold, Refused, SettleHold, VoidHold
 from ledger.events import HoldSettled
-from pricing import PricedProgram, unknown_meters
+from pricing import unknown_meters
 
 #: How long a request waits for its settlement when Postgres is away. Its hold stays where it is meanwhile.
 SETTLE_WITHIN_S = 30.0
@@ -19,9 +20,9 @@ _log = structlog.get_logger(__name__)
 
 
 class RequestHold:
-    """A placed hold and the program that it was priced with."""
+    """A placed hold and the rate that it was priced with."""
 
-    def __init__(self, ledger: Ledger, placed: Committed, command: PlaceHold, priced: PricedProgram) -> None:
+    def __init__(self, ledger: Ledger, placed: Committed, command: PlaceHold, rate: Rate) -> None:
         self.id = command.hold_id
         self.placed = placed
         self.is_ended = False
@@ -29,7 +30,7 @@ class RequestHold:
         self._decided: SettleHold | VoidHold | None = None
         self._ledger = ledger
         self._command = command
-        self._priced = priced
+        self._rate = rate
         TALLY.count(HOLDS, "placed")
 
     async def settle(self, usage: Usage, *, outcome: str, backend: str) -> Committed:
@@ -37,15 +38,15 @@ class RequestHold:
 
         Raises pricing.UsageError, with nothing charged, for a usage that the program cannot price.
         """
-        program = self._priced.program
-        price = program.price(usage)
-        for meter in unknown_meters(program, usage):
+        usage = self._rate.usage(usage)
+        amount = self._rate.priced.charge(usage)
+        for meter in unknown_meters(self._rate.priced.program, usage):
             TALLY.count(UNKNOWN_METERS, meter)
         committed = await self._end(
             SettleHold(
                 stream_id=self._command.stream_id,
                 hold_id=self.id,
-                amount_microcents=price.total_microcents,
+                amount_microcents=amount,
                 usage=usage,
                 outcome=outcome,
                 backend=backend,

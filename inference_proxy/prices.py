@@ -1,18 +1,41 @@
-"""The price book as this process knows it: the stream of price events, followed."""
+"""The price book as this process knows it, and the rate of one request: its program, and what is known of its time."""
 
 import asyncio
+from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
+import msgspec
 import structlog
 
-from ledger import PRICE_BOOK, Ledger, LedgerError
-from pricing import PriceBook
+from inference_proxy.prepared import Usage
+from inference_proxy.terms import Terms
+from ledger import PRICE_BOOK, Ledger, LedgerError, Microcents
+from pricing import PriceBook, PricedProgram, UsageBox
 
 #: A published price is known to every worker after this long. Prices that must change at one moment everywhere are
 #: published ahead of it with an ``effective_from``.
 POLL_EVERY_S = 1.0
 
+#: ``hour`` (0–23, UTC) and ``weekday`` (1–7, Monday first) of the moment of the hold; ``plan``, where there is one.
+CIRCUMSTANCES = frozenset({"hour", "weekday", "plan"})
+
 _log = structlog.get_logger(__name__)
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """What prices one request, from its hold to its settlement."""
+
+    priced: PricedProgram
+    circumstances: dict[str, Any]  # usage keys that no backend counts, as far as the program reads them
+
+    def bound(self, box: UsageBox) -> Microcents:
+        """The most that a usage in the box costs, in microcents of the account. Raises pricing.UsageError."""
+        return self.priced.bound({**box, **self.circumstances} if self.circumstances else box)
+
+    def usage(self, counted: Usage) -> Usage:
+        """What the backend counted, with the circumstances: the usage as it is charged and stored."""
+        return {**counted, **self.circumstances} if self.circumstances else counted
 
 
 class PriceFeed:
@@ -22,6 +45,25 @@ class PriceFeed:
         self.book = PriceBook()
         self._ledger = ledger
         self._seq = 0
+
+    def rate(self, operation: str, model: str, account_id: str | None, terms: Terms, *, at: datetime) -> Rate:
+        """What prices the operation for the account at this moment. Raises ModelNotPriced, NoExchangeRate."""
+        priced = self.book.resolve(
+            model=model,
+            operation=operation,
+            at=at,
+            plan=terms.plan,
+            account_id=account_id,
+            currency=terms.currency,
+        )
+        keys = priced.program.keys
+        if CIRCUMSTANCES.isdisjoint(keys):
+            return Rate(priced, {})
+        at = at.astimezone(UTC)
+        known: dict[str, Any] = {"hour": at.hour, "weekday": at.isoweekday()}
+        if terms.plan is not None:
+            known["plan"] = terms.plan
+        return Rate(priced, {key: value for key, value in known.items() if key in keys})
 
     async def refresh(self) -> None:
         """Take in what was published since the last time."""

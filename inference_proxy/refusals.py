@@ -18,7 +18,7 @@ from ledger.errors import (
 )
 from ledger.limits import requests_left
 from ledger.state import KeyState
-from pricing import ModelNotPriced, UsageError
+from pricing import ModelNotPriced, NoExchangeRate, UsageError
 from wire import ApiError, cents_of
 
 #: When only open holds are in the way, the next try may fit after this long: about one answer.
@@ -39,7 +39,7 @@ def translate(error: Exception, *, affordable: str = "") -> ApiError | None:
             return _budget_exceeded(error, affordable)
         case RateLimited():
             return _rate_limited(error)
-        case ModelNotPriced():
+        case ModelNotPriced() | NoExchangeRate():
             return ApiError("model_not_priced", str(error), param="model")
         case UsageError():
             return ApiError("invalid_request", str(error), param=error.key)

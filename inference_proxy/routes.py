@@ -12,6 +12,7 @@ from inference_proxy.gate import Gate
 from inference_proxy.models import Model, ModelCatalog
 from inference_proxy.operations import OPERATIONS, Operation
 from inference_proxy.prices import PriceFeed
+from inference_proxy.quote_routes import DRY_RUN, QuoteRoutes
 from ledger.money import MICROCENTS_PER_UNIT
 from pricing import ModelNotPriced, Program, UsageError
 from wire import Route, json_reply
@@ -115,10 +116,11 @@ def _per_million(program: Program, **tokens: int) -> Decimal | None:
         return None
 
 
-def inference_routes(gate: Gate, handlers: ModelHandlers) -> list[Route]:
-    """The metered operations, one route for each row of their table, and the models."""
+def inference_routes(gate: Gate, handlers: ModelHandlers, quotes: QuoteRoutes) -> list[Route]:
+    """The metered operations, one route for each row of their table, their quotes, and the models."""
     return [
-        *(_metered(gate, operation) for operation in OPERATIONS),
+        *(_metered(gate, quotes, operation) for operation in OPERATIONS),
+        *quotes.routes(),
         Route(
             method="GET",
             path="/v1/models",
@@ -141,8 +143,10 @@ def inference_routes(gate: Gate, handlers: ModelHandlers) -> list[Route]:
     ]
 
 
-def _metered(gate: Gate, operation: Operation) -> Route:
+def _metered(gate: Gate, quotes: QuoteRoutes, operation: Operation) -> Route:
     async def serve(request: web.Request) -> web.StreamResponse:
+        if request.headers.get(DRY_RUN, "").lower() == "true":
+            return await quotes.dry_run(operation, request)
         return await gate.serve(operation, request)
 
     serve.__name__ = "create_" + operation.name.replace(".", "_")

@@ -46,6 +46,11 @@ def cents_text(amount: Microcents) -> str:
     return f"{sign}{cents}.{rest:06d}".rstrip("0")
 
 
+def units_of(amount: Microcents) -> Decimal:
+    """The amount in the currency's major unit, exact."""
+    return Decimal(f"{amount}E-8")
+
+
 def units_text(amount: Microcents, currency: str) -> str:
     """The amount in the currency's major unit for people to read, exact, at least two decimals: ``10.00 USD``."""
     sign = "-" if amount < 0 else ""

@@ -164,6 +164,14 @@ class PriceBook:
             raise ProgramNotPublished(program, version)
         return self._priced_by((program, version))
 
+    def is_sold_to(self, account_id: str | None, *, program: str, version: int) -> bool:
+        """Whether the version prices something, at whatever time, for everybody, for some plan, or for this account."""
+        return any(
+            (each.event.program, each.event.version) == (program, version)
+            and each.event.account_id in (None, account_id)
+            for each in self._assignments()
+        )
+
     def published(self, program: str, version: int) -> ProgramPublished:
         """The event that published a version. Raises ProgramNotPublished."""
         stored = self._published.get((program, version))

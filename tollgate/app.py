@@ -16,12 +16,16 @@ from argon2 import PasswordHasher
 from prometheus_client import multiprocess
 
 from accounts import Authenticator, Keys, Operators, Passwords, Tokens, Users, account_routes
+from dialects import yuanjing_routes
 from inference_proxy import (
     BackendPool,
     Gate,
     ModelCatalog,
     ModelHandlers,
     PriceFeed,
+    Quoter,
+    QuoteRoutes,
+    TermsOfAccounts,
     flush_regularly,
     inference_routes,
     translate,
@@ -69,11 +73,13 @@ async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> A
         tokens = Tokens(secret)
         authenticator = Authenticator(ledger, tokens, clock=utc_now, monotonic=monotonic)
         models = ModelCatalog(settings.models)
+        terms = TermsOfAccounts(ledger)
         gate = Gate(
             ledger=ledger,
             authenticator=authenticator,
             models=models,
             prices=prices,
+            terms=terms,
             backends=backends,
             worker_id=lease.worker_id,
             clock=utc_now,
@@ -81,8 +87,12 @@ async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> A
             forwarded_headers=frozenset(settings.proxy.forward_headers),
         )
         stack.push_async_callback(gate.orphans.drain)
+        quoter = Quoter(prices, terms, models, utc_now)
         routes = [
-            *inference_routes(gate, ModelHandlers(models, prices, backends, utc_now)),
+            *inference_routes(
+                gate, ModelHandlers(models, prices, backends, utc_now), QuoteRoutes(quoter, authenticator)
+            ),
+            *yuanjing_routes(quoter, prices, authenticator),
             *account_routes(
                 ledger,
                 users=Users(

@@ -21,7 +21,7 @@ OPERATOR = "command line"
 
 def add_commands(commands: Any) -> None:
     """Add this module's commands to the parser."""
-    account = commands.add_parser("account", help="open, show, grant, adjust").add_subparsers(required=True)
+    account = commands.add_parser("account", help="open, show, plan, grant, adjust").add_subparsers(required=True)
     opened = account.add_parser("open", help="open an account")
     opened.add_argument("--currency", default="USD")
     opened.set_defaults(run=_open)
@@ -29,6 +29,11 @@ def add_commands(commands: Any) -> None:
     show.add_argument("account_id")
     show.add_argument("--as-of", type=datetime.fromisoformat, help="the balance at this moment, RFC 3339")
     show.set_defaults(run=_show)
+    plan = account.add_parser("plan", help="put an account on a plan; without one on the list price")
+    plan.add_argument("account_id")
+    plan.add_argument("plan", nargs="?")
+    plan.add_argument("--idempotency-key", default=None, help="the same key again has no second effect")
+    plan.set_defaults(run=_plan)
     for name, run, about in (
         ("grant", _grant, "give credit"),
         ("adjust", _adjust, "correct the balance; a negative amount lowers it"),
@@ -81,6 +86,17 @@ async def _show(options: argparse.Namespace) -> None:
                 f"  hold {hold.hold_id}  {units_text(hold.held, state.currency)}  {hold.operation} {hold.model}"
                 f"  since {hold.placed_at:%Y-%m-%dT%H:%M:%SZ}"
             )
+
+
+async def _plan(options: argparse.Namespace) -> None:
+    async with open_ledger(load_settings(options.config)) as ledger:
+        committed = await Operators(ledger, clock=utc_now).change_plan(
+            options.account_id,
+            plan=options.plan,
+            changed_by=OPERATOR,
+            idempotency_key=options.idempotency_key or uuid.uuid4().hex,
+        )
+    print(f"{committed.account.account_id}  plan {committed.account.plan or 'none: the list price'}")
 
 
 async def _grant(options: argparse.Namespace) -> None:

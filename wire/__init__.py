@@ -6,6 +6,7 @@ first and answers the second. Nothing here knows what an operation does.
 
 from wire.body import json_reply, read_body, read_json, read_query
 from wire.errors import ApiError, error_reply
+from wire.moments import moment_of
 from wire.money import Cents, cents_of, microcents_of
 from wire.openapi import openapi_document
 from wire.routes import Route, mount
@@ -18,6 +19,7 @@ __all__ = [
     "error_reply",
     "json_reply",
     "microcents_of",
+    "moment_of",
     "mount",
     "openapi_document",
     "read_body",

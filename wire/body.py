@@ -1,5 +1,6 @@
 """Request bodies and queries in, JSON out."""
 
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ MAX_BODY = 1024 * 1024
 
 Model = TypeVar("Model")
 
+_DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -40,9 +42,17 @@ async def read_json(request: web.Request, model: type[Model], *, limit: int = MA
 def decode_json(body: bytes, model: type[Model]) -> Model:
     """Bytes as this type; see ``read_json``."""
     try:
-        return msgspec.json.decode(body, type=model)
+        return _decoder(model).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(error) from error
+
+
+def _decoder(model: type[Model]) -> msgspec.json.Decoder[Model]:
+    decoder = _DECODERS.get(model)
+    if decoder is None:
+        # Numbers in fields of any type stay exact too.
+        decoder = _DECODERS[model] = msgspec.json.Decoder(model, float_hook=Decimal)
+    return decoder
 
 
 def read_query(request: web.Request, model: type[Model]) -> Model:

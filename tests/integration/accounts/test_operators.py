@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 import asyncpg
+import pytest
 
 from accounts import Role
 from ledger import Ledger, RecordPriceEvent
@@ -241,6 +242,7 @@ async def test_an_account_shows_its_money_its_open_holds_and_its_keys(
     assert answer.body == {
         "account_id": customer.account_id,
         "currency": "USD",
+        "plan": None,
         "as_of": None,
         "credited_cents": 1000,
         "spent_cents": 0,
@@ -285,6 +287,30 @@ async def test_an_account_shows_its_balance_as_of_any_moment(
         "available_cents": 0,
     }
     assert [answer.body["posted_cents"] for answer in (between, now)] == [1000, 2000]
+
+
+async def test_an_account_changes_its_plan_once_for_each_key_and_goes_back_to_the_list(
+    customer: Customer, operator: Customer
+) -> None:
+    path = "/v1/admin/plans"
+    body = {"account_id": customer.account_id, "plan": "pro"}
+
+    first = await operator.api.post(path, body, Idempotency_Key="p")
+    again = await operator.api.post(path, body, Idempotency_Key="p")
+    other = await operator.api.post(path, body | {"plan": None}, Idempotency_Key="p")
+    seen = await operator.api.get(f"/v1/admin/accounts/{customer.account_id}")
+    back = await operator.api.post(path, body | {"plan": None}, Idempotency_Key="q")
+
+    assert (first.status, first.body["plan"], again.body) == (201, "pro", first.body)
+    assert (other.status, seen.body["plan"]) == (409, "pro")
+    assert (back.status, back.body["plan"], back.body["seq"]) == (201, None, first.body["seq"] + 1)
+
+
+@pytest.mark.parametrize("body", [{"plan": ""}, {"plan": 5}, {}, {"plan": "x" * 201}, {"plan": "a\nb"}])
+async def test_what_is_no_plan_is_refused(customer: Customer, operator: Customer, body: dict[str, Any]) -> None:
+    body = {"account_id": customer.account_id, **body}
+
+    assert (await operator.api.post("/v1/admin/plans", body, Idempotency_Key="p")).status == 400
 
 
 NO_MOMENT = ["yesterday", "2026-11-21T12:00:00", "0001-01-01T00:00:00%2B14:00", "", "2026"]

@@ -82,6 +82,7 @@ async def test_the_routes_describe_themselves(room: Room) -> None:
         ("delete", "/v1/keys/{id}"),
         ("post", "/v1/admin/grants"),
         ("post", "/v1/admin/adjustments"),
+        ("post", "/v1/admin/plans"),
         ("get", "/v1/admin/accounts/{id}"),
     }
 

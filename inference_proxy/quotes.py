@@ -1,0 +1,137 @@
+"""Quotes: what a usage costs, and what a request would have set aside, without a hold and without a backend."""
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from itertools import product
+from typing import Any
+
+import msgspec
+
+from inference_proxy.models import ModelCatalog
+from inference_proxy.operations import Operation
+from inference_proxy.prices import PriceFeed, Rate
+from inference_proxy.terms import Terms, TermsOfAccounts
+from ledger import Microcents
+from pricing import Span, Usage, UsageBox, UsageError
+from wire import Cents, cents_of
+
+
+class QuotedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the invoice. Quantity and unit price are exact decimals as text, the price in the major unit of the
+    program's currency."""
+
+    name: str
+    quantity: str
+    unit_price: str
+    amount_cents: Cents
+
+
+class QuotedPrice(msgspec.Struct, frozen=True, kw_only=True):
+    """One price of a usage: in the program's currency, line by line, and what that is in the account's."""
+
+    program: str  # id@version
+    digest: str
+    currency: str
+    lines: list[QuotedLine]
+    amount_cents: Cents  # the sum of the lines
+    exchange_rate: Decimal
+    charged_cents: Cents
+
+
+class Quote(msgspec.Struct, frozen=True, kw_only=True):
+    """For a request, ``usage`` is the dearest that it could have, and the prices are of that."""
+
+    object: str = "quote"
+    model: str
+    operation: str
+    as_of: datetime
+    usage: dict[str, Any]
+    currency: str  # of the account
+    list_price: QuotedPrice
+    price: QuotedPrice  # this customer's
+    max_hold_cents: Cents  # the most that would be set aside
+
+
+class Quoter:
+    """Quotes for one process."""
+
+    def __init__(
+        self, prices: PriceFeed, terms: TermsOfAccounts, models: ModelCatalog, clock: Callable[[], datetime]
+    ) -> None:
+        self._prices = prices
+        self._terms = terms
+        self._models = models
+        self._clock = clock
+
+    async def of_request(
+        self, operation: Operation, body: bytes, account_id: str | None, *, at: datetime | None = None
+    ) -> Quote:
+        """What the request could cost at most. Raises ApiError as the request itself would, and pricing errors."""
+        prepared = operation.prepare(body, self._models)
+        return await self._quote(operation.name, prepared.model, prepared.box, account_id, at)
+
+    async def of_usage(
+        self, operation: str, model: str, usage: Usage, account_id: str | None, *, at: datetime | None = None
+    ) -> Quote:
+        """What exactly the usage costs. Raises UsageError for one that cannot be priced, ModelNotPriced."""
+        return await self._quote(operation, model, usage, account_id, at)
+
+    async def _quote(
+        self, operation: str, model: str, box: UsageBox, account_id: str | None, at: datetime | None
+    ) -> Quote:
+        at = at or self._clock()
+        terms = Terms(None, None) if account_id is None else await self._terms.of(account_id)
+        own = self._prices.rate(operation, model, account_id, terms, at=at)
+        listed = self._prices.rate(operation, model, None, Terms(terms.currency, None), at=at)
+        usage = _dearest(own, box)
+        return Quote(
+            model=model,
+            operation=operation,
+            as_of=at,
+            usage=own.usage(usage),
+            currency=terms.currency or own.priced.program.currency,
+            list_price=_price(listed, usage),
+            price=_price(own, usage),
+            max_hold_cents=cents_of(own.bound(box)),
+        )
+
+
+def _price(rate: Rate, usage: dict[str, Any]) -> QuotedPrice:
+    priced = rate.priced
+    price = priced.program.price(rate.usage(usage))
+    return QuotedPrice(
+        program=f"{priced.ref.program}@{priced.ref.version}",
+        digest=priced.ref.digest,
+        currency=priced.program.currency,
+        lines=[
+            QuotedLine(
+                name=line.name,
+                quantity=line.quantity,
+                unit_price=line.unit_price,
+                amount_cents=cents_of(line.amount_microcents),
+            )
+            for line in price.lines
+        ],
+        amount_cents=cents_of(price.total_microcents),
+        exchange_rate=priced.rate,
+        charged_cents=cents_of(priced.converted(price.total_microcents)),
+    )
+
+
+def _dearest(rate: Rate, box: UsageBox) -> dict[str, Any]:
+    """The corner of the box that costs the most: of each span one of its ends."""
+    dearest: tuple[Microcents, dict[str, Any]] | None = None
+    refusal = UsageError("usage", "has no key")
+    for ends in product(*([value.high, value.low] if isinstance(value, Span) else [value] for value in box.values())):
+        usage: dict[str, Any] = dict(zip(box, ends, strict=True))
+        try:
+            amount = rate.priced.charge(rate.usage(usage))
+        except UsageError as error:  # such as more cached tokens than tokens
+            refusal = error
+        else:
+            if dearest is None or amount > dearest[0]:
+                dearest = amount, usage
+    if dearest is None:
+        raise refusal
+    return dearest[1]
