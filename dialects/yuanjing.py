@@ -45,13 +45,23 @@ class QueryData(msgspec.Struct, kw_only=True):
     config_data: dict[str, Any]
 
 
+class TestAnswer(msgspec.Struct):
+    data: TestData
+    status: str = "ok"
+
+
+class QueryAnswer(msgspec.Struct):
+    data: QueryData
+    status: str = "ok"
+
+
 class ErrorData(msgspec.Struct):
     message: str
 
 
-class Envelope(msgspec.Struct):
-    status: str  # ok, or error
-    data: TestData | QueryData | ErrorData | dict[str, Any]
+class ErrorAnswer(msgspec.Struct):
+    data: ErrorData
+    status: str = "error"
 
 
 class YuanjingHandlers:
@@ -70,13 +80,13 @@ class YuanjingHandlers:
         """What a usage of a model costs by the list, and this customer."""
         return await _enveloped(request, self._queried)
 
-    async def _tested(self, request: web.Request) -> TestData:
+    async def _tested(self, request: web.Request) -> TestAnswer:
         principal = await self._authenticator.authenticate(request)
         body = await read_json(request, TestBody)
         price = self._program(body.ppid, principal).program.price(body.data)
-        return TestData(ppid=body.ppid, data=body.data, result=units_of(price.total_microcents))
+        return TestAnswer(TestData(ppid=body.ppid, data=body.data, result=units_of(price.total_microcents)))
 
-    async def _queried(self, request: web.Request) -> QueryData:
+    async def _queried(self, request: web.Request) -> QueryAnswer:
         principal = await self._authenticator.authenticate(request)
         body = await read_json(request, QueryBody)
         if body.product_type != "llm":
@@ -84,11 +94,12 @@ class YuanjingHandlers:
         quote = await self._quoter.of_usage(
             CHAT_COMPLETIONS.name, body.product_id, body.config_data, principal.account_id
         )
-        return QueryData(
+        data = QueryData(
             list_price=quote.list_price.charged_cents.scaleb(-2),
             price=quote.price.charged_cents.scaleb(-2),
             config_data=body.config_data,
         )
+        return QueryAnswer(data)
 
     def _program(self, ppid: str, principal: Principal) -> PricedProgram:
         """The program, if it may be seen: a customer sees what is sold to everybody or to its own account."""
@@ -121,7 +132,7 @@ def yuanjing_routes(quoter: Quoter, prices: PriceFeed, authenticator: Authentica
             summary="What a pricing program makes of a usage",
             tag="yuanjing",
             body=TestBody,
-            answer=Envelope,
+            answer=TestAnswer,
         ),
         Route(
             method="POST",
@@ -130,20 +141,20 @@ def yuanjing_routes(quoter: Quoter, prices: PriceFeed, authenticator: Authentica
             summary="What a usage of a model costs by the list, and this customer",
             tag="yuanjing",
             body=QueryBody,
-            answer=Envelope,
+            answer=QueryAnswer,
         ),
     ]
 
 
 async def _enveloped(request: web.Request, answer: _Answer) -> web.Response:
     try:
-        return json_reply(Envelope("ok", await answer(request)))
+        return json_reply(await answer(request))
     except UsageError as error:
-        return json_reply(Envelope("error", ErrorData(str(error))))
+        return json_reply(ErrorAnswer(ErrorData(str(error))))
     except Exception as error:
         known = translate(error)
         if known is None:
             raise
-        reply = json_reply(Envelope("error", ErrorData(known.message)), status=known.status)
+        reply = json_reply(ErrorAnswer(ErrorData(known.message)), status=known.status)
         reply.headers.update(known.headers)
         return reply

@@ -59,7 +59,8 @@ class Part(msgspec.Struct):
 class Message(msgspec.Struct):
     role: str
     content: str | list[Part] | None = None
-    tool_calls: msgspec.Raw | None = None
+    # Not "or None": of that union msgspec reads null only.
+    tool_calls: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class StreamOptions(msgspec.Struct):
@@ -150,7 +151,7 @@ def _prompt_bound(request: ChatRequest, fields: dict[str, msgspec.Raw], body: by
 
 
 def _is_text(message: Message) -> bool:
-    if message.tool_calls is not None:
+    if message.tool_calls is not msgspec.UNSET and message.tool_calls != _NULL:
         return False
     return not isinstance(message.content, list) or all(part.type == "text" for part in message.content)
 

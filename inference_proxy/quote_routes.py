@@ -23,7 +23,7 @@ class QuoteBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     operation: str = CHAT_COMPLETIONS.name
     model: str | None = None  # of the usage; a request names its own
     usage: dict[str, Any] | None = None
-    request: msgspec.Raw | None = None
+    request: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     as_of: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None  # null: now
     account_id: str | None = None  # for operators: whose price
 
@@ -54,9 +54,9 @@ class QuoteRoutes:
         body = await read_json(request, QuoteBody, limit=CHAT_COMPLETIONS.max_body)
         account_id = _account(principal, body.account_id)
         at = None if body.as_of is None else moment_of(body.as_of, param="as_of")
-        if (body.usage is None) == (body.request is None):
+        if (body.usage is None) == (body.request is msgspec.UNSET):
             raise ApiError("invalid_request", "a quote is for a usage or for a request, one of them", param="usage")
-        if body.request is not None:
+        if body.request is not msgspec.UNSET:
             operation = _BY_NAME.get(body.operation)
             if operation is None:
                 raise ApiError("invalid_request", f"there is no operation {body.operation[:100]!r}", param="operation")

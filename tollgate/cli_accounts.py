@@ -40,7 +40,7 @@ def add_commands(commands: Any) -> None:
     ):
         command = account.add_parser(name, help=about)
         command.add_argument("account_id")
-        command.add_argument("amount_cents", type=Decimal)
+        command.add_argument("amount_cents", type=exact_number)
         command.add_argument("reason")
         command.add_argument("--idempotency-key", default=None, help="the same key again has no second effect")
         command.set_defaults(run=run)
@@ -52,6 +52,14 @@ def add_commands(commands: Any) -> None:
     revoke = token.add_parser("revoke", help="end a token")
     revoke.add_argument("token_id")
     revoke.set_defaults(run=_revoke_token)
+
+
+def exact_number(text: str) -> Decimal:
+    """A decimal number. Raises argparse's error for anything else."""
+    try:
+        return Decimal(text)
+    except ArithmeticError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ import csv
 import getpass
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ledger.events import ProgramAssigned, ProgramPublished, ProgramRetired, Rat
 from pricing import PriceBook
 from pricing.publishing import assign, publish, publish_rate, read_price_book, retire
 from tollgate.app import utc_now
-from tollgate.cli_accounts import open_ledger
+from tollgate.cli_accounts import exact_number, open_ledger
 from tollgate.settings import load_settings
 
 #: "Now" is a moment ahead, so that it is not over when it is written.
@@ -45,7 +44,7 @@ def add_commands(prices: Any) -> None:
     rate = prices.add_parser("rate", help="convert prices of one currency for accounts in another")
     rate.add_argument("currency", help="of the programs, e.g. CNY")
     rate.add_argument("account_currency", help="of the accounts, e.g. USD")
-    rate.add_argument("rate", type=Decimal, help="units of the account's currency for one of the program's")
+    rate.add_argument("rate", type=exact_number, help="units of the account's currency for one of the program's")
     rate.set_defaults(run=_rate)
     for command in (assignment, retirement, rate):
         command.add_argument("--from", dest="start", type=moment, help="RFC 3339 (default: now)")

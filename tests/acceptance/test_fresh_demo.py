@@ -241,3 +241,23 @@ async def test_the_sdk_lists_the_models_for_sale(customer: Customer) -> None:
     assert models == customer.demo.information.models
     assert one.id == MODEL
     assert missing.value.code == "model_not_found"
+
+
+CONVERSATION = [
+    {"role": "user", "content": "What is the balance?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "balance", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "call_1", "content": "10.00"},
+    {"role": "assistant", "content": "Ten dollars.", "tool_calls": None},
+    {"role": "user", "content": [{"type": "text", "text": "Thank you."}]},
+]
+
+
+async def test_a_conversation_with_tools_goes_on(customer: Customer) -> None:
+    answer = await customer.chat(messages=CONVERSATION, max_tokens=3)
+
+    assert answer.status == 200
+    assert Decimal(answer.headers["x-tollgate-cost-cents"]) == price_of_usage("qwen3-32b", answer.json["usage"])
