@@ -38,6 +38,25 @@ WHERE shard = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4
 SELECT position, stream_id, seq, at, balance_microcents, payload FROM events
 WHERE shard = $1 AND stream_id = $2 AND seq > $3 ORDER BY seq
 
+-- charges --
+-- Settlements and draws, each with its account and its corrections, in order.
+-- $1 shard, $2 from, $3 until, $4 account or null, $5 models or null, $6 operation or null,
+-- $7 program or null, $8 its version
+SELECT e.position, e.stream_id, e.at, e.payload, a.currency, a.credited - a.spent - a.held AS available, c.corrections
+FROM events e
+JOIN account_states a ON a.shard = e.shard AND a.account_id = e.stream_id
+LEFT JOIN (
+    SELECT stream_id, (payload ->> 'charge_seq')::bigint AS charge_seq,
+           json_agg(payload ORDER BY position) AS corrections
+    FROM events WHERE shard = $1 AND type = 'charge.rerated' GROUP BY 1, 2
+) c ON c.stream_id = e.stream_id AND c.charge_seq = e.seq
+WHERE e.shard = $1 AND e.type IN ('hold.settled', 'hold.drawn') AND e.at >= $2 AND e.at < $3
+  AND ($4::text IS NULL OR e.stream_id = $4) AND ($5::text[] IS NULL OR e.payload ->> 'model' = ANY ($5))
+  AND ($6::text IS NULL OR e.payload ->> 'operation' = $6)
+  AND ($7::text IS NULL OR c.corrections IS NOT NULL
+       OR (e.payload #>> '{price,program}' = $7 AND (e.payload #>> '{price,version}')::bigint = $8::bigint))
+ORDER BY e.position
+
 -- account_state --
 -- $1 shard, $2 account id
 SELECT account_id, currency, seq, at, credited, spent, held, plan FROM account_states WHERE shard = $1 AND account_id = $2

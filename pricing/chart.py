@@ -3,7 +3,8 @@
 Drawing needs matplotlib, an extra of the installation; nothing else in this room does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from fractions import Fraction
 from io import StringIO
@@ -59,21 +60,28 @@ def panels(program: Program, settings: Settings) -> list[Panel]:
 
 def chart_svg(program: Program, settings: Settings) -> str:
     """The panels as SVG; equal programs give equal text. Raises PricingError where matplotlib is not installed."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise PricingError("charts need matplotlib: pip install 'tollgate[charts]'") from None
     drawn = panels(program, settings)
-    # Text stays text, so that it can be searched and read aloud; the salt makes the ids inside the same every time.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": program.digest}):
-        figure = Figure(figsize=(6 * len(drawn), 4), layout="constrained")
+    with drawing(salt=program.digest) as new_figure:
+        figure = new_figure(figsize=(6 * len(drawn), 4), layout="constrained")
         figure.suptitle(program.id)
         for number, panel in enumerate(drawn, start=1):
             _draw(figure.add_subplot(1, len(drawn), number), panel, program.currency)
         svg = StringIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
     return svg.getvalue()
+
+
+@contextmanager
+def drawing(*, salt: str) -> Iterator[Any]:
+    """The class of figures, while they are drawn and saved. Raises PricingError where matplotlib is not installed."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise PricingError("charts need matplotlib: pip install 'tollgate[charts]'") from None
+    # Text stays text, so that it can be searched and read aloud; the salt makes the ids inside the same every time.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        yield Figure
 
 
 def _panel(program: Program, base: Settings, meter: str, others: list[str]) -> Panel:

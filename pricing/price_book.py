@@ -172,6 +172,12 @@ class PriceBook:
             for each in self._assignments()
         )
 
+    def rate(self, currency: str, account_currency: str, at: datetime) -> Decimal:
+        """What one unit of a program's currency is in an account's at that moment. Raises NoExchangeRate."""
+        if currency == account_currency:
+            return SAME_CURRENCY
+        return _rate(self._rates.get((currency, account_currency), []), currency, account_currency, at)
+
     def published(self, program: str, version: int) -> ProgramPublished:
         """The event that published a version. Raises ProgramNotPublished."""
         stored = self._published.get((program, version))
