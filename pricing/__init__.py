@@ -6,6 +6,9 @@ A program is a small TOML text. ``reader`` parses it, with ``document`` (TOML va
 and to an upper bound over a box of usages, which is what a hold sets aside. ``receipt`` makes the invoice lines,
 ``format`` writes the tree back as text, ``price_book`` folds the events that say which program is in effect.
 
+Before a program is published ``lint`` looks it over, ``cases`` tries it on usages worked out by hand, ``compare`` says
+how far it moves prices, and ``chart`` draws it; ``samples`` finds the usages where something changes.
+
 Nothing here reads a clock, a file or the network.
 """
 

@@ -50,7 +50,7 @@ def _lint(options: argparse.Namespace) -> int:
 
 def _lint_file(file: Path) -> int:
     """Prints what is wrong with the file, or that nothing is. Gives 1 for a mistake; a suspicion is none."""
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     try:
         if file.name.endswith(CASES):
             print(f"{file}: {len(read_cases(text))} cases")
@@ -73,7 +73,7 @@ def _test(options: argparse.Namespace) -> int:
         _print_receipt(program.price(options.usage), program.currency)
         if options.cases is None:
             return 0
-    cases = read_cases((options.cases or options.file.with_suffix(CASES)).read_text())
+    cases = read_cases((options.cases or options.file.with_suffix(CASES)).read_text(encoding="utf-8"))
     results = [run_case(program, case) for case in cases]
     for result in results:
         for difference in result.differences:
@@ -115,19 +115,23 @@ def _rounded(factor: Fraction) -> str:
 
 
 def _chart(options: argparse.Namespace) -> None:
-    options.out.write_text(chart_svg(_program(options.file), options.usage))
+    svg = chart_svg(_program(options.file), options.usage)
+    options.out.write_text(svg, encoding="utf-8")
     print(f"{options.out} drawn")
 
 
 def _program(file: Path) -> Program:
     try:
-        return parse_program(file.read_text())
+        return parse_program(file.read_text(encoding="utf-8"))
     except ProgramError as error:
         raise ValueError(f"{file}:{error.line}:{error.column}: {error.message}") from None
 
 
 def _usage(text: str) -> dict[str, Any]:
-    usage = json.loads(text, parse_float=Decimal)
+    try:
+        usage = json.loads(text, parse_float=Decimal)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
     if not isinstance(usage, dict):
         raise argparse.ArgumentTypeError("a JSON object of usage keys is needed")
     return usage

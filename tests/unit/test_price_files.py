@@ -100,7 +100,7 @@ def test_a_usage_is_priced_line_by_line(program, capsys):
     [
         ('{"input_tokens": 1, "mode": "normal"}', 1, "output_tokens: is missing"),
         ("[]", 2, "a JSON object of usage keys is needed"),
-        ("{", 2, "invalid"),
+        ("{", 2, "not JSON: Expecting property name"),
     ],
 )
 def test_a_usage_that_cannot_be_priced_is_told_in_one_line(program, capsys, usage, status, printed):
