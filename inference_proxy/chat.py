@@ -13,7 +13,7 @@ import msgspec
 
 from inference_proxy.models import Model, ModelCatalog
 from inference_proxy.prepared import Prepared, Usage
-from inference_proxy.usage import UsageUnreadable, count, detail, part_of
+from inference_proxy.usage import UsageUnreadable, count, details, part_of
 from pricing import Span
 from wire import ApiError
 from wire.body import decode_json, invalid
@@ -43,6 +43,28 @@ EXPANDING_FIELDS = frozenset(
 #: Normalisation to NFC, which some tokenizers begin with, makes UTF-8 at most three times as long (Unicode FAQ,
 #: "Normalization", maximum expansion factors). ASCII, and so every escaped character, stays as it is.
 NFC_EXPANSION = 3
+
+#: Parts of the prompt and of the answer: what backends call them in the details, and what price programs do.
+_PROMPT_PARTS = {
+    "cached_tokens": "cached_input_tokens",
+    "cache_write_tokens": "cache_write_input_tokens",
+    "audio_tokens": "input_audio_tokens",
+    "image_tokens": "input_image_tokens",
+    "video_tokens": "input_video_tokens",
+}
+_ANSWER_PARTS = {
+    "reasoning_tokens": "reasoning_tokens",
+    "audio_tokens": "output_audio_tokens",
+    "image_tokens": "output_image_tokens",
+}
+
+_ANSWER_KEYS = ("output_tokens", *_ANSWER_PARTS.values())
+
+#: Details that no seller charges apart.
+_PLAIN_PARTS = frozenset({"text_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"})
+
+#: How a model answered is known from its answer only.
+_MODES = frozenset({"normal", "thinking"})
 
 #: Fields that this gate decides for the backend.
 _LIMITS = ("max_tokens", "max_completion_tokens")
@@ -108,10 +130,12 @@ def prepare(body: bytes, models: ModelCatalog) -> Prepared:
         body=_forwarded(fields, output_limit, stream=stream, continuous=model.continuous_usage),
         box={
             "input_tokens": prompt,
-            "cached_input_tokens": prompt,
             "output_tokens": output,
-            "reasoning_tokens": output,
+            "mode": _MODES,
+            **dict.fromkeys(_PROMPT_PARTS.values(), prompt),
+            **dict.fromkeys(_ANSWER_PARTS.values(), output),
         },
+        answer_keys=_ANSWER_KEYS,
         stream=stream,
         wants_usage=options.include_usage is True,
         wants_all_usage=options.continuous_usage_stats is True,
@@ -121,19 +145,30 @@ def prepare(body: bytes, models: ModelCatalog) -> Prepared:
 
 
 def read_usage(usage: Any) -> Usage:
-    """A usage object of the OpenAI shape in our words. Raises UsageUnreadable."""
+    """A usage object of the OpenAI shape in our words. Raises UsageUnreadable.
+
+    Parts that are not there are left out, but for cached and reasoning tokens. A part that we have no word for keeps
+    the backend's: it is charged as what it is a part of, and reported as a meter that the program does not read.
+    """
     if not isinstance(usage, dict):
         raise UsageUnreadable("there is no usage")
     prompt = count(usage, "prompt_tokens")
     output = count(usage, "completion_tokens", default=0)
-    cached = part_of(detail(usage, "prompt_tokens_details", "cached_tokens"), prompt, "cached_tokens")
-    reasoning = part_of(detail(usage, "completion_tokens_details", "reasoning_tokens"), output, "reasoning_tokens")
-    return {
-        "input_tokens": prompt,
-        "cached_input_tokens": cached,
-        "output_tokens": output,
-        "reasoning_tokens": reasoning,
-    }
+    read: Usage = {"input_tokens": prompt, "cached_input_tokens": 0, "output_tokens": output, "reasoning_tokens": 0}
+    _read_parts(read, details(usage, "prompt_tokens_details"), _PROMPT_PARTS, prompt, "input")
+    _read_parts(read, details(usage, "completion_tokens_details"), _ANSWER_PARTS, output, "output")
+    read["mode"] = "thinking" if read["reasoning_tokens"] else "normal"
+    return read
+
+
+def _read_parts(read: Usage, found: dict[str, Any], words: dict[str, str], whole: int, side: str) -> None:
+    for name in found:
+        if name in words:
+            part = part_of(count(found, name, default=0), whole, name)
+            if part:
+                read[words[name]] = part
+        elif name.endswith("_tokens") and name not in _PLAIN_PARTS and found[name]:
+            read[f"{side}_{name[:60]}"] = part_of(count(found, name), whole, name)
 
 
 def _refuse_unknown(fields: Iterable[str]) -> None:

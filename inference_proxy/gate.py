@@ -188,7 +188,7 @@ def _affordable(prepared: Prepared, rate: Rate, error: InsufficientFunds | Budge
     while low + 1 < high:
         middle = (low + high) // 2
         output = Span(0, middle * prepared.answers)
-        box = {**prepared.box, "output_tokens": output, "reasoning_tokens": output}
+        box = {**prepared.box, **dict.fromkeys(prepared.answer_keys, output)}
         if rate.bound(box) <= left:
             low = middle
         else:

@@ -42,6 +42,7 @@ class RequestHold:
         amount = self._rate.priced.charge(usage)
         for meter in unknown_meters(self._rate.priced.program, usage):
             TALLY.count(UNKNOWN_METERS, meter)
+            _log.warning("usage.unknown_meter", hold_id=self.id, model=self._command.model, meter=meter)
         committed = await self._end(
             SettleHold(
                 stream_id=self._command.stream_id,

@@ -16,6 +16,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     body: bytes  # as forwarded
     box: UsageBox  # every usage that the request can have
+    answer_keys: tuple[str, ...] = ()  # of the box: what the length of the answer bounds
     stream: bool = False
     wants_usage: bool = False  # the client asked for a usage chunk at the end of the stream
     wants_all_usage: bool = False  # the client asked for usage on every chunk

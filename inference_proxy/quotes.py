@@ -84,7 +84,8 @@ class Quoter:
         terms = Terms(None, None) if account_id is None else await self._terms.of(account_id)
         own = self._prices.rate(operation, model, account_id, terms, at=at)
         listed = self._prices.rate(operation, model, None, Terms(terms.currency, None), at=at)
-        usage = _dearest(own, box)
+        keys = own.priced.program.keys.keys() | listed.priced.program.keys.keys()
+        usage = _dearest(own, {key: value for key, value in box.items() if not _is_open(value) or key in keys})
         return Quote(
             model=model,
             operation=operation,
@@ -120,11 +121,11 @@ def _price(rate: Rate, usage: dict[str, Any]) -> QuotedPrice:
 
 
 def _dearest(rate: Rate, box: UsageBox) -> dict[str, Any]:
-    """The corner of the box that costs the most: of each span one of its ends."""
+    """The corner of the box that costs the most: of each span one of its ends, of each set one of its values."""
     dearest: tuple[Microcents, dict[str, Any]] | None = None
     refusal = UsageError("usage", "has no key")
-    for ends in product(*([value.high, value.low] if isinstance(value, Span) else [value] for value in box.values())):
-        usage: dict[str, Any] = dict(zip(box, ends, strict=True))
+    for corner in product(*map(_ends, box.values())):
+        usage: dict[str, Any] = dict(zip(box, corner, strict=True))
         try:
             amount = rate.priced.charge(rate.usage(usage))
         except UsageError as error:  # such as more cached tokens than tokens
@@ -135,3 +136,17 @@ def _dearest(rate: Rate, box: UsageBox) -> dict[str, Any]:
     if dearest is None:
         raise refusal
     return dearest[1]
+
+
+def _is_open(value: Any) -> bool:
+    return isinstance(value, Span | frozenset)
+
+
+def _ends(value: Any) -> list[Any]:
+    match value:
+        case Span():
+            return [value.high, value.low]
+        case frozenset():
+            return sorted(value)
+        case _:
+            return [value]

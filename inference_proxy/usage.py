@@ -45,14 +45,14 @@ def count(usage: dict[str, Any], key: str, default: int | None = None) -> int:
     return value
 
 
-def detail(usage: dict[str, Any], group: str, key: str) -> int:
-    """A count in a group of details, 0 where the backend does not report it."""
-    details = usage.get(group)
-    if details is None:
-        return 0
-    if not isinstance(details, dict):
+def details(usage: dict[str, Any], group: str) -> dict[str, Any]:
+    """A group of details, empty where the backend does not report it. Raises UsageUnreadable."""
+    found = usage.get(group)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
         raise UsageUnreadable(f"{group} is not an object")
-    return count(details, key, default=0)
+    return found
 
 
 def part_of(part: int, whole: int, name: str) -> int:
