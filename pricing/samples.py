@@ -17,8 +17,9 @@ from pricing.usage import Usage
 #: One token or page, a short chat, and what price lists state their prices for.
 SIZES = (1, 1000, 1_000_000)
 
-#: Bounds the time of a comparison to a fraction of a second, whatever the programs.
-MAX_USAGES = 10_000
+#: Values of all sample usages together: bounds the time of a comparison to a fraction of a second, whatever the
+#: programs.
+MAX_VALUES = 100_000
 
 
 def edges(definition: Definition) -> dict[str, list[int | Decimal]]:
@@ -41,20 +42,18 @@ def texts_told_apart(definition: Definition, key: str) -> tuple[str, ...]:
 
 
 def sample_usages(*definitions: Definition) -> Iterator[Usage]:
-    """Usages, ``MAX_USAGES`` at most, with every key that one of the programs reads.
+    """Usages with every key that one of the programs reads; ``MAX_VALUES`` values of keys at most.
 
     Each number stands alone at each size and edge, and beside each other number, for a part is no larger than its
     whole. Some of the usages will be refused.
     """
-    return islice(_usages(definitions), MAX_USAGES)
-
-
-def _usages(definitions: tuple[Definition, ...]) -> Iterator[Usage]:
     kinds = {key: kind for definition in definitions for key, kind in definition.keys().items()}
+    most = MAX_VALUES // max(len(kinds), 1)
     numbers = [key for key, kind in kinds.items() if kind == "number"]
-    groups = dict.fromkeys([*combinations(numbers, 1), *combinations(numbers, 2), tuple(numbers)])
+    few = islice(chain(combinations(numbers, 1), combinations(numbers, 2)), most)
+    groups = dict.fromkeys([*few, tuple(numbers)])
     choices = {key: _choices(definitions, key) for key in kinds if key not in numbers}
-    for level, group, chosen in product(_levels(definitions), groups, product(*choices.values())):
+    for level, group, *chosen in islice(product(_levels(definitions), groups, *choices.values()), most):
         yield {key: level if key in group else 0 for key in numbers} | dict(zip(choices, chosen, strict=True))
 
 
