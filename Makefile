@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PUBLISHERS := .venv-prices
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench compare-prices lock clean
 
 demo: $(INSTALLED)  ## a running gate with a simulated backend, a customer and a key
 	@$(BIN)/tollgate demo $(ARGS)
@@ -21,6 +22,14 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)  ## ratios, measured side by side
 	$(BIN)/python -m bench $(ARGS)
+
+compare-prices: $(INSTALLED) $(PUBLISHERS)/.installed  ## imported prices against the publishers' own calculators
+	$(BIN)/python -m tests.price_lists.compare --python $(PUBLISHERS)/bin/python $(ARGS)
+
+$(PUBLISHERS)/.installed: tests/price_lists/requirements.txt
+	$(PYTHON) -m venv $(PUBLISHERS)
+	$(PUBLISHERS)/bin/pip install --quiet --no-deps -r $<
+	@touch $@
 
 lock:  ## pin every dependency by hash in requirements.lock
 	$(BIN)/pip install --quiet uv

@@ -5,11 +5,13 @@ either in the program or named as not expressed.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from pricing.definition import Charge
 from pricing.importers import litellm_rates, litellm_units
 from pricing.importers.litellm_rates import Entry
+from pricing.importers.off_peak import knows_calendar
 from pricing.importers.price_list import ImportedProgram, NotExpressed, PriceList, program, program_ids
 from pricing.importers.rate_table import token_charges
 
@@ -25,14 +27,12 @@ _NO_PRICES = {
 }
 
 
-def import_litellm(document: Mapping[str, Any], *, provider: str | None = None) -> PriceList:
+def import_litellm(document: Any, *, provider: str | None = None) -> PriceList:
     """The programs of all models, or of one ``litellm_provider``, in the order of the list.
 
     ``document`` is the decoded JSON with its numbers as int and Decimal. Raises ValueError when it is another document.
     """
-    entries = {model: entry for model, entry in document.items() if model != _SAMPLE}
-    if not entries or not all(isinstance(entry, Mapping) for entry in entries.values()):
-        raise ValueError("this is not LiteLLM's price list: an object of models is needed")
+    entries = _entries(document)
     chosen = {m: entry for m, entry in entries.items() if provider in (None, entry.get("litellm_provider"))}
     ids = program_ids(entries)
     programs: list[ImportedProgram] = []
@@ -47,6 +47,25 @@ def import_litellm(document: Mapping[str, Any], *, provider: str | None = None) 
         if charges:
             programs.append(_program(model, ids[model], entry, charges))
     return PriceList(programs=tuple(programs), unpriced=tuple(unpriced), not_expressed=tuple(not_expressed))
+
+
+def _entries(document: Any) -> dict[str, Entry]:
+    if not isinstance(document, Mapping) or not all(isinstance(entry, Mapping) for entry in document.values()):
+        raise ValueError("this is not LiteLLM's price list: an object of models is needed")
+    for model, entry in document.items():
+        for field in _priced_fields(entry):
+            if not _is_price(entry[field]):
+                raise ValueError(f"{field} of {model} is no price in LiteLLM's list: {entry[field]!r}")
+    return {model: entry for model, entry in document.items() if model != _SAMPLE}
+
+
+def _is_price(value: Any) -> bool:
+    """Whether it is a number, zero or more, or made of such; names and hours may stand among them."""
+    if isinstance(value, Mapping):
+        return _is_price(list(value.values()))
+    if isinstance(value, list):
+        return all(isinstance(each, str) or _is_price(each) for each in value)
+    return isinstance(value, int | Decimal) and not isinstance(value, bool) and value >= 0
 
 
 def _charges(entry: Entry) -> list[Charge]:
@@ -84,6 +103,8 @@ def _left_out(model: str, entry: Entry, *, has_program: bool) -> Iterator[NotExp
         reason = litellm_units.reason_left_out(entry, field)
         if reason is not None and not litellm_rates.is_token_field(field):
             yield NotExpressed(model=model, what=field, reason=reason)
+    if not knows_calendar(entry.get("off_peak_pricing") or {}):
+        yield NotExpressed(model=model, what="off_peak_pricing", reason="the calendar of its weekdays is not known")
     if "search_free_requests" in entry:
         reason = "a free allowance of a day or month, shared by several models, is not in one request's usage"
         yield NotExpressed(model=model, what="search_free_requests", reason=reason)

@@ -54,7 +54,7 @@ def program_ids(models: Collection[str]) -> dict[str, str]:
     plain = {model: _UNSAFE.sub("-", model).strip("-._+")[:_LONGEST_ID] or "model" for model in models}
     taken = Counter(id.lower() for id in plain.values())
     return {
-        model: id if taken[id.lower()] == 1 or id == model else f"{id}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+        model: id if taken[id.lower()] == 1 else f"{id}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
         for model, id in plain.items()
     }
 
