@@ -56,6 +56,9 @@ class StoredCharge(msgspec.Struct, frozen=True, kw_only=True):
 
 async def charges(connection: Connection, shard: int, asked: ChargesAsked) -> AsyncIterator[list[StoredCharge]]:
     """The charges of a shard in order of position, in batches, through a cursor of the caller's transaction."""
+    # After a large re-rating Postgres still believes that there are next to no corrections, and would go through all of
+    # them for each charge.
+    await connection.execute("SET LOCAL enable_nestloop = off")
     program, version = asked.priced_by or (None, None)
     cursor = await connection.cursor(
         _queries["charges"],

@@ -9,6 +9,9 @@ and to an upper bound over a box of usages, which is what a hold sets aside. ``r
 Before a program is published ``lint`` looks it over, ``cases`` tries it on usages worked out by hand, ``compare`` says
 how far it moves prices, and ``chart`` draws it; ``samples`` finds the usages where something changes.
 
+``backtest`` says what the usage of the past would have brought under a program, and ``rerating`` corrects what a wrong
+one charged; ``repricing`` prices a stored charge again, for both.
+
 Nothing here reads a clock, a file or the network.
 """
 

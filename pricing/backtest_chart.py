@@ -8,6 +8,7 @@ from typing import Any
 from ledger.money import MICROCENTS_PER_UNIT
 from pricing.backtest import Backtest
 from pricing.chart import drawing
+from pricing.errors import PricingError
 from pricing.program import Program
 from pricing.rounding import exact_text
 
@@ -15,16 +16,23 @@ from pricing.rounding import exact_text
 ACCOUNTS = 10
 
 
-def chart_of(backtest: Backtest, program: Program, suffix: str) -> bytes:
-    """A row of panels for each currency, as ``.svg`` or ``.png``; equal backtests give equal bytes.
-
-    Raises ValueError for another suffix or for a backtest without a priced usage, and PricingError where matplotlib is
-    not installed.
-    """
+def require_chart(suffix: str) -> None:
+    """Raises ValueError for a suffix that is neither ``.svg`` nor ``.png``, and PricingError where matplotlib is not
+    installed: to be asked before the work, which can be long."""
     if suffix not in (".svg", ".png"):
         raise ValueError(f"a chart is an .svg or a .png, not {suffix!r}")
+    with drawing(salt=""):
+        pass
+
+
+def chart_of(backtest: Backtest, program: Program, suffix: str) -> bytes:
+    """A row of panels for each currency; equal backtests give equal bytes.
+
+    Raises PricingError for a backtest without a priced usage, and as ``require_chart`` does.
+    """
+    require_chart(suffix)
     if not backtest.totals:
-        raise ValueError("there is nothing to draw: no usage was priced")
+        raise PricingError("there is nothing to draw: no usage was priced")
     with drawing(salt=program.digest) as new_figure:
         figure = new_figure(figsize=(12, 4 * len(backtest.totals)), layout="constrained")
         figure.suptitle(f"{program.id}: what the period would have brought")

@@ -18,7 +18,7 @@ from ledger.charges import ChargesAsked, StoredCharge, charges
 from ledger.reading import count_shards, head_position
 from pricing import PricedProgram, parse_program
 from pricing.backtest import Backtest, Revenue, models_priced_by
-from pricing.backtest_chart import chart_of
+from pricing.backtest_chart import chart_of, require_chart
 from pricing.publishing import read_price_book
 from pricing.repricing import Repricing
 from pricing.rerating import Leftovers, Rerating, carry_out
@@ -59,6 +59,8 @@ def add_commands(prices: Any) -> None:
 
 async def _backtest(options: argparse.Namespace) -> None:
     program = parse_program(options.file.read_text())
+    if options.chart:
+        require_chart(options.chart.suffix)
     async with _opened(options) as (ledger, connection):
         book = await read_price_book(ledger)
         models = [options.model] if options.model else models_priced_by(book, program.id)
