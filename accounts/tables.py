@@ -15,6 +15,7 @@ QUERY_TIMEOUT_S = 5.0
 _AWAY = (
     OSError,  # includes TimeoutError
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg says of a connection that was ended between two statements
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,

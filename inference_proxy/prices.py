@@ -4,13 +4,12 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import msgspec
 import structlog
 
 from inference_proxy.prepared import Usage
 from inference_proxy.terms import Terms
-from ledger import PRICE_BOOK, Ledger, LedgerError, Microcents
+from ledger import PRICE_BOOK, UNREACHABLE, Ledger, LedgerError, Microcents
 from pricing import PriceBook, PricedProgram, UsageBox
 
 #: A published price is known to every worker after this long. Prices that must change at one moment everywhere are
@@ -77,5 +76,5 @@ class PriceFeed:
             await asyncio.sleep(POLL_EVERY_S)
             try:
                 await self.refresh()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, LedgerError, TimeoutError) as error:
+            except (*UNREACHABLE, LedgerError) as error:
                 _log.warning("prices.not_refreshed", error=repr(error))

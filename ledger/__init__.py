@@ -25,7 +25,7 @@ from ledger.errors import LedgerCorrupt, LedgerError, LedgerUnavailable, Refused
 from ledger.events import PRICE_BOOK, PriceRef, StoredEvent
 from ledger.group import Committed
 from ledger.ids import new_id
-from ledger.leases import Lease, new_worker_id
+from ledger.leases import UNREACHABLE, Lease, new_worker_id
 from ledger.ledger import Ledger
 from ledger.money import Microcents, cents_text, microcents_from_cents, units_text
 from ledger.sql import load_queries
@@ -34,6 +34,7 @@ from ledger.sweep import Sweeper
 
 __all__ = [
     "PRICE_BOOK",
+    "UNREACHABLE",
     "AccountState",
     "AdjustBalance",
     "ChangePlan",

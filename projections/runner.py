@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from ledger import load_queries
+from ledger import UNREACHABLE, load_queries
 from projections import usage
 
 #: How often the log is looked at when it stood still. The answer to a usage query may be this old.
@@ -37,7 +37,7 @@ class ProjectionRunner:
         while True:
             try:
                 moved = await self.catch_up()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            except UNREACHABLE as error:
                 _log.warning("projection.interrupted", projection=usage.NAME, error=repr(error))
                 await asyncio.sleep(RETRY_AFTER_S)
             else:

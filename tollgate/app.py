@@ -30,7 +30,7 @@ from inference_proxy import (
     inference_routes,
     translate,
 )
-from ledger import Lease, Ledger, new_id, new_worker_id
+from ledger import UNREACHABLE, Lease, Ledger, new_id, new_worker_id
 from projections import usage_routes
 from tollgate.database import connect, create_pool
 from tollgate.settings import Settings
@@ -180,7 +180,7 @@ class _ServiceHandlers:
     async def get_readiness(self, request: web.Request) -> web.Response:
         try:
             postgres = bool(await self._pool.fetchval("SELECT true", timeout=2))
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        except UNREACHABLE:
             postgres = False
         backends = {backend.name: backend.is_healthy for backend in self._backends.backends}
         is_ready = postgres and any(backends.values())

@@ -3,12 +3,11 @@
 import asyncio
 from datetime import datetime
 
-import asyncpg
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from prometheus_client import Counter, Gauge
 
-from ledger import Ledger, LedgerError, Sweeper
+from ledger import UNREACHABLE, Ledger, LedgerError, Sweeper
 from projections import ProjectionRunner
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool
@@ -22,7 +21,7 @@ LAG_SECONDS = Gauge("tollgate_projection_lag_seconds", "Age of the oldest of the
 SWEPT = Counter("tollgate_swept_holds_total", "Holds ended because nobody was left to end them.")
 
 _log = structlog.get_logger(__name__)
-_PASSING = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, LedgerError, TimeoutError)
+_PASSING = (*UNREACHABLE, LedgerError)
 
 
 async def run_background(database_url: str, stop: asyncio.Event) -> None:
