@@ -25,6 +25,8 @@ AT_ONCE = 256
 NOT_COVERED = "the free balance does not cover it"
 CORRECTED_MEANWHILE = "somebody else corrected it meanwhile: look again"
 
+_encode = msgspec.json.Encoder().encode
+
 
 class Correction(msgspec.Struct, frozen=True):
     """What one charge becomes."""
@@ -96,7 +98,7 @@ class Rerating:
         self._right = right.ref
         self._repricing = Repricing(right, book)
         self._available: dict[str, int] = {}
-        self._digest = hashlib.sha256(f"{wrong} {right.ref}".encode())
+        self._digest = hashlib.sha256(_encode((wrong, right.ref)))
 
     @property
     def digest(self) -> str:
@@ -139,7 +141,7 @@ class Rerating:
 
     def _add(self, correction: Correction) -> None:
         charge = correction.charge
-        effect = self._effect(charge)
+        effect = self.effects.setdefault(charge.account_id, Effect(charge.currency))
         effect.charges += 1
         effect.before += correction.before
         effect.after += correction.after
@@ -147,7 +149,7 @@ class Rerating:
             return
         line = (charge.account_id, charge.event.hold_id, charge.reference, correction.ordinal,
                 correction.before, correction.after)  # fmt: skip
-        self._digest.update(msgspec.json.encode(line))
+        self._digest.update(_encode(line))
         if correction.is_done:
             effect.corrected += 1
             return
@@ -157,9 +159,6 @@ class Rerating:
             self.left.add(charge, NOT_COVERED)
         else:
             self._available[charge.account_id] = available - correction.difference
-
-    def _effect(self, charge: StoredCharge) -> Effect:
-        return self.effects.setdefault(charge.account_id, Effect(charge.currency))
 
 
 async def carry_out(

@@ -1,13 +1,18 @@
 """A corrected charge shows on the line and the day of its request: at once, later, and after a rebuild."""
 
+import itertools
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ledger import Ledger
+from ledger import Ledger, Refused, RerateCharge
 from projections import ProjectionRunner, check_books, rebuild
+from tests import strategies
 from tests.conftest import Clock
 from tests.unit.ledger.scenes import create_key, draw, grant, open_account, place, rerate, settle
 from tollgate.migrate import load_migrations
@@ -26,6 +31,18 @@ CORRECTIONS = [
     rerate("hold_1", 40, reference="task_1", key_id="key_1"),
     rerate("hold_1", 70, ordinal=2, key_id="key_1"),
 ]
+
+#: Charges, and corrections of them, of two holds.
+BEGIN = [open_account(), grant(1_000), place("hold_1", 300), place("hold_2", 300)]
+chargings = st.builds(
+    replace,
+    st.one_of(strategies.draws, strategies.settlements, strategies.reratings, strategies.reratings),
+    stream_id=st.just("acct_a"),
+    hold_id=st.sampled_from(("hold_1", "hold_2")),
+    amount_microcents=strategies.small_amounts,
+).map(lambda command: replace(command, key_id=None) if isinstance(command, RerateCharge) else command)
+
+_examples = itertools.count()
 
 
 def under_the_right_price(command: Any) -> Any:
@@ -78,6 +95,25 @@ async def test_a_rebuild_gives_the_corrected_rows_again(
     await rebuild(admin, [migration.sql for migration in load_migrations()], lambda done, total: None)
 
     assert await shown(admin) == CORRECTED
+    assert [str(finding) async for finding in check_books(admin)] == []
+
+
+@settings(max_examples=25)
+@given(steps=st.lists(st.tuples(st.booleans(), st.lists(chargings, min_size=1, max_size=4)), min_size=2, max_size=8))
+async def test_whatever_is_charged_and_corrected_the_rows_are_those_of_the_log(
+    ledger: Ledger, admin: asyncpg.Connection, steps: list[tuple[bool, list[Any]]]
+) -> None:
+    prefix = f"{next(_examples)}_"
+    runner = ProjectionRunner(ledger.pool)
+    for looks, commands in [(True, BEGIN), *steps]:
+        for command in commands:
+            with suppress(Refused):
+                await ledger.submit(strategies.prefixed(command, prefix))
+        if looks:
+            await runner.catch_up()
+
+    await runner.catch_up()
+
     assert [str(finding) async for finding in check_books(admin)] == []
 
 
