@@ -23,7 +23,6 @@ _NO_PRICES = {
     "input_dbu_cost_per_token",  # the same price in Databricks' own unit
     "output_dbu_cost_per_token",
     "input_cost_per_token_cache_hit",  # an older name of cache_read_input_token_cost, always beside it
-    "output_cost_per_reasoning_token_batches",
 }
 
 

@@ -39,7 +39,7 @@ _REASONS = (
     (r".*_interval", "usage does not say at what interval a video was sampled"),
     (r"(in|out)put_cost_per_character.*", "the model is charged by tokens; characters count the same text again"),
     (r"output_cost_per_(image|pixel|second).*", "another unit for the output that is charged already"),
-    (r"input_cost_per_(image|pixel|second|\w+_per_second)", "another unit for what is charged already"),
+    (r"(input_)?cost_per_(image|pixel|second|\w+_per_second)", "another unit for what is charged already"),
     (r"cache_creation_input_audio_token_cost", "usage does not tell written audio tokens from other written tokens"),
 )
 
@@ -141,12 +141,12 @@ def _price(entry: Entry, *fields: str) -> Decimal | None:
 
 
 def _sold_unit(entry: Entry, name: str, key: str, *fields: str, cases: list[tuple[str, Decimal]]) -> Iterator[_Unit]:
-    """The first of the fields that is there, as the price of what the model makes."""
-    listed = [field for field in fields if entry.get(field) is not None]
-    if listed or cases:
-        price = _price(entry, *listed)
+    """The first of the fields that is there, as the price of what the model makes. Others may repeat it."""
+    price = _price(entry, *fields)
+    if price is not None or cases:
         when = WITHOUT_TOKENS if has_token_prices(entry) else None
-        yield _Unit(unit_charge(name, key, price, when=when, cases=cases), tuple(listed))
+        said = (field for field in fields if entry.get(field) == price)
+        yield _Unit(unit_charge(name, key, price, when=when, cases=cases), tuple(said))
 
 
 def _without_tokens(entry: Entry) -> Iterator[_Unit]:
@@ -162,7 +162,7 @@ def _images(entry: Entry) -> Iterator[_Unit]:
     cases = [(f"size == '{field.removeprefix('output_cost_per_image_')}'", Decimal(entry[field])) for field in fields]
     by_image = list(_sold_unit(entry, "images", "images", "output_cost_per_image", "input_cost_per_image", cases=cases))
     for unit in by_image:
-        yield _Unit(unit.charge, (*unit.fields[:1], *fields))
+        yield _Unit(unit.charge, (*unit.fields, *fields))
     if not by_image:
         yield from _sold_unit(entry, "pixels", "pixels", "input_cost_per_pixel", "output_cost_per_pixel", cases=[])
 

@@ -107,9 +107,17 @@ def _left_out(model: str, instance: _Model) -> Iterator[NotExpressed]:
         if len(info.pricing_tiers) != 1:
             reason = "what chooses among several pricingTiers of one range is not documented"
             yield NotExpressed(model=model, what="pricingTiers", reason=reason)
+        if any(_overlap(info, other) for other in instance.price_info if other is not info):
+            yield NotExpressed(model=model, what="inputRange", reason="ranges overlap: two prices for one request")
         modes = {price.mode for tier in info.pricing_tiers for price in tier.output}
         if not modes or not modes <= set(_MODES):
             yield NotExpressed(model=model, what="output", reason=f"modes {sorted(modes)} are not known")
+
+
+def _overlap(info: _PriceInfo, other: _PriceInfo) -> bool:
+    ranges = ((info.input_range, other.input_range), (info.output_range, other.output_range))
+    share = all(low < other_high and other_low < high for (low, high), (other_low, other_high) in ranges)
+    return share and info.usage_scene == other.usage_scene
 
 
 def _input_cases(info: _PriceInfo) -> Iterator[tuple[str, Decimal]]:

@@ -75,6 +75,17 @@ def test_prices_that_changed_are_programs_of_one_id_each_with_its_first_day():
     ]
 
 
+def test_a_day_on_which_no_price_changed_makes_no_program():
+    prices = [
+        {"prices": {"input_mtok": 4}},
+        {"constraint": {"start_date": "2026-01-01"}, "prices": {"input_mtok": 4}},
+        {"constraint": {"start_date": "2026-02-01"}, "prices": {"input_mtok": 3}},
+    ]
+    price_list = import_genai_prices([{"id": "p", "models": [{"id": "m", "prices": prices}]}])
+
+    assert [str(each.effective_from) for each in price_list.programs] == ["None", "2026-02-01"]
+
+
 def test_a_model_without_a_price_is_named_and_gets_no_program():
     assert LIST.unpriced == ("openrouter/deepseek-r1:free",)
 

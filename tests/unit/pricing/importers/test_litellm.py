@@ -24,6 +24,9 @@ PEAK = {"hour": 7, "weekday": 3}
         ("gpt-4o", {"input_tokens": 1000, "cached_input_tokens": 400, "output_tokens": 0}, "0.0015 + 0.0005"),
         ("gpt-4o", {"input_tokens": 1000, "output_tokens": 10, "service_tier": "batch"}, "0.00125 + 0.00005"),
         ("gpt-4o", {"input_tokens": 1000, "output_tokens": 10, "service_tier": "priority"}, "0.00425 + 0.00017"),
+        ("gemini-2.5-flash", {"input_tokens": 1000, "output_tokens": 0, "service_tier": "flex"}, "0.00015"),
+        ("gemini-2.5-flash", {"input_tokens": 0, "output_tokens": 0, "web_searches": 5}, "0.035"),
+        ("vertex_ai/gemini-3.5-flash", {"input_tokens": 0, "output_tokens": 0, "web_searches": 5}, "0.07"),
         ("text-embedding-3-small", {"input_tokens": 500}, "0.00001"),
         ("amazon.titan-embed-image-v1", {"input_tokens": 500, "input_images": 2}, "0.0004 + 0.00012"),
         ("ollama/llama3", {"input_tokens": 500, "output_tokens": 500}, "0"),
@@ -39,6 +42,7 @@ PEAK = {"hour": 7, "weekday": 3}
         ("mistral/mistral-ocr-4", {"pages": 10, "annotated_pages": 2}, "0.04 + 0.01"),
         ("mistral/mistral-ocr-4", {"pages": 10, "service_tier": "batch"}, "0.02"),
         ("rerank-english-v3.0", {"queries": 3}, "0.006"),
+        ("firecrawl/search", {"queries": 2, "max_results": 10}, "0.00332"),
         ("firecrawl/search", {"queries": 2, "max_results": 11}, "0.00664"),
         ("bedrock/*/1-month-commitment/cohere.command-text-v14", {"seconds": 60}, "0.66"),
         ("perplexity/pplx-70b-online", {"input_tokens": 9, "output_tokens": 1000}, "0.005 + 0.0028"),
@@ -182,6 +186,23 @@ def test_every_program_is_canonical_and_not_free_by_accident(imported):
 
     assert imported.text == format_program(program)
     assert imported.is_free == (imported.model == "ollama/llama3")
+
+
+@pytest.mark.parametrize("model", [each.model for each in LIST.programs])
+def test_every_price_of_the_list_is_in_the_program_or_named_as_left_out(model):
+    entry = excerpt("litellm")[model]
+    prices = {field for field, price in entry.items() if "cost" in field and isinstance(price, Decimal) and price}
+    left_out = {each.what for each in LIST.not_expressed if each.model == model}
+
+    def written(changed: dict) -> str:
+        return import_litellm({model: {**entry, **changed}}).programs[0].text
+
+    unchanged = {field for field in prices if written({field: 3 * entry[field]}) == written({})}
+
+    # An older name of the price of cached input stands beside it; seconds are listed under several names.
+    repeated = {"input_cost_per_token_cache_hit"}
+    repeated |= {f for f in prices if f.endswith("_second") and any(entry[f] == entry[o] for o in prices - {f})}
+    assert unchanged - repeated == left_out & prices
 
 
 prices = st.integers(0, 10**6).map(lambda picodollars: Decimal(picodollars).scaleb(-12))

@@ -57,6 +57,12 @@ def test_ranges_mode_and_scene_choose_the_price_of_the_whole_request(input_token
     assert PROGRAM.currency == "CNY"
 
 
+def test_the_end_of_a_range_is_in_it_in_whatever_order_the_list_names_them():
+    program = only_program(import_wanqing, [instance(LONG, LONG_ANSWER, SHORT)])
+
+    assert dollars(program, input_tokens=32_000, output_tokens=0) == Decimal("0.0256")
+
+
 @pytest.mark.parametrize(("input_tokens", "output_tokens"), [(128_001, 1), (1, 8001)])
 def test_a_usage_outside_of_every_range_has_no_price(input_tokens, output_tokens):
     with pytest.raises(UsageError, match="no case"):
@@ -82,6 +88,14 @@ def test_what_cannot_be_expressed_keeps_the_model_out_and_is_named(info, what):
 
     assert [("mi-1", what)] == [(each.model, each.what) for each in price_list.not_expressed]
     assert [each.model for each in price_list.programs] == ["mi-2"]
+
+
+def test_ranges_that_overlap_are_no_price():
+    overlapping = price_info([16_000, 64_000], [0, 200], "0.001", {"thinking": "0.002", "normal": "0.002"})
+    price_list = import_wanqing([instance(SHORT, overlapping)])
+
+    assert {each.what for each in price_list.not_expressed} == {"inputRange"}
+    assert price_list.programs == ()
 
 
 def test_an_instance_without_price_info_is_named():
