@@ -1,8 +1,7 @@
 """The price book as this process knows it, and the rate of one request: its program, and what is known of its time."""
 
 import asyncio
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 import msgspec
 import structlog
@@ -10,14 +9,11 @@ import structlog
 from inference_proxy.prepared import Usage
 from inference_proxy.terms import Terms
 from ledger import PRICE_BOOK, UNREACHABLE, Ledger, LedgerError, Microcents
-from pricing import PriceBook, PricedProgram, UsageBox
+from pricing import PriceBook, PricedProgram, UsageBox, circumstances
 
 #: A published price is known to every worker after this long. Prices that must change at one moment everywhere are
 #: published ahead of it with an ``effective_from``.
 POLL_EVERY_S = 1.0
-
-#: ``hour`` (0–23, UTC) and ``weekday`` (1–7, Monday first) of the moment of the hold; ``plan``, where there is one.
-CIRCUMSTANCES = frozenset({"hour", "weekday", "plan"})
 
 _log = structlog.get_logger(__name__)
 
@@ -26,7 +22,7 @@ class Rate(msgspec.Struct, frozen=True):
     """What prices one request, from its hold to its settlement."""
 
     priced: PricedProgram
-    circumstances: dict[str, Any]  # usage keys that no backend counts, as far as the program reads them
+    circumstances: Usage  # usage keys that no backend counts, as far as the program reads them
 
     def bound(self, box: UsageBox) -> Microcents:
         """The most that a usage in the box costs, in microcents of the account. Raises pricing.UsageError."""
@@ -55,14 +51,7 @@ class PriceFeed:
             account_id=account_id,
             currency=terms.currency,
         )
-        keys = priced.program.keys
-        if CIRCUMSTANCES.isdisjoint(keys):
-            return Rate(priced, {})
-        at = at.astimezone(UTC)
-        known: dict[str, Any] = {"hour": at.hour, "weekday": at.isoweekday()}
-        if terms.plan is not None:
-            known["plan"] = terms.plan
-        return Rate(priced, {key: value for key, value in known.items() if key in keys})
+        return Rate(priced, circumstances(priced.program.keys, at=at, plan=terms.plan))
 
     async def refresh(self) -> None:
         """Take in what was published since the last time."""

