@@ -1,16 +1,14 @@
 """Prices are programs: what a usage costs exactly, and what a usage not yet known can cost at most.
 
-A program is a small TOML text. ``reader`` parses it, with ``document`` (TOML values and their places) and ``grammar``
-(expressions), into one tree: ``definition`` and ``expressions``. ``plan`` lays the tree out in whole numbers;
-``exact`` and ``bound`` then compile it twice, by the two algebras of ``interpreter``: to the exact price of a usage,
-and to an upper bound over a box of usages, which is what a hold sets aside. ``receipt`` makes the invoice lines,
-``format`` writes the tree back as text, ``price_book`` folds the events that say which program is in effect.
+A program is a small TOML text; ``language`` parses it and compiles it to both. ``price_book`` folds the events that say
+which program is in effect, ``publishing`` writes them. ``circumstances`` is what every usage says besides its counts.
 
 Before a program is published ``lint`` looks it over, ``cases`` tries it on usages worked out by hand, ``compare`` says
 how far it moves prices, and ``chart`` draws it; ``samples`` finds the usages where something changes.
 
 ``backtest`` says what the usage of the past would have brought under a program, and ``rerating`` corrects what a wrong
-one charged; ``repricing`` prices a stored charge again, for both.
+one charged; ``repricing`` prices a stored charge again, for both. ``importers`` turn the price lists of others into
+programs.
 
 Nothing here reads a clock, a file or the network.
 """
@@ -27,11 +25,11 @@ from pricing.errors import (
     SecondPersonNeeded,
     UsageError,
 )
-from pricing.format import format_program
+from pricing.language.format import format_program
+from pricing.language.program import Program, parse_program, unknown_meters
+from pricing.language.receipt import ChargeLine, Price
+from pricing.language.usage import Span, Usage, UsageBox
 from pricing.price_book import PriceBook, PricedProgram
-from pricing.program import Program, parse_program, unknown_meters
-from pricing.receipt import ChargeLine, Price
-from pricing.usage import Span, Usage, UsageBox
 
 __all__ = [
     "ChargeLine",

@@ -9,8 +9,8 @@ from ledger.money import MICROCENTS_PER_UNIT
 from pricing.backtest import Backtest
 from pricing.chart import drawing
 from pricing.errors import PricingError
-from pricing.program import Program
-from pricing.rounding import exact_text
+from pricing.language.program import Program
+from pricing.language.rounding import exact_text
 
 #: Accounts shown on either side: more could not be read.
 ACCOUNTS = 10

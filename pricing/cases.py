@@ -21,12 +21,12 @@ from fractions import Fraction
 import msgspec
 
 from ledger.money import MICROCENTS_PER_UNIT, Microcents, units_text
-from pricing.document import Document, Table
 from pricing.errors import UsageError
-from pricing.program import Program, unknown_meters
-from pricing.receipt import ChargeLine, Price
-from pricing.rounding import exact_text
-from pricing.usage import Usage
+from pricing.language.document import Document, Table
+from pricing.language.program import Program, unknown_meters
+from pricing.language.receipt import ChargeLine, Price
+from pricing.language.rounding import exact_text
+from pricing.language.usage import Usage
 
 #: Cases of one file. Beyond that a table in a spreadsheet has been poured out, and nobody has worked them by hand.
 MAX_CASES = 1000

@@ -14,10 +14,10 @@ import msgspec
 
 from ledger.money import MICROCENTS_PER_UNIT
 from pricing.errors import PricingError, UsageError
-from pricing.program import Program
-from pricing.rounding import exact_text
+from pricing.language.program import Program
+from pricing.language.rounding import exact_text
+from pricing.language.usage import Usage
 from pricing.samples import edges, texts_told_apart
-from pricing.usage import Usage
 
 #: How far a panel reaches where the program has no edge to show, and for how much of the other meter it has a curve:
 #: of what is counted in thousands, and of images, pages and seconds.

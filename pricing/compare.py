@@ -12,13 +12,13 @@ from itertools import chain
 import msgspec
 
 from ledger.money import MICROCENTS_PER_UNIT
-from pricing.definition import Cases, Charge, Flat, Graduated, Volume
 from pricing.errors import UsageError
-from pricing.format import format_expression
-from pricing.program import Program
-from pricing.rounding import exact_text
+from pricing.language.definition import Cases, Charge, Flat, Graduated, Volume
+from pricing.language.format import format_expression
+from pricing.language.program import Program
+from pricing.language.rounding import exact_text
+from pricing.language.usage import Usage
 from pricing.samples import sample_usages
-from pricing.usage import Usage
 
 
 class Jump(msgspec.Struct, frozen=True):

@@ -9,13 +9,24 @@ from math import prod
 import msgspec
 
 from ledger.money import MICROCENTS_PER_UNIT
-from pricing.definition import Cases, Charge, Definition, Flat, Graduated, Volume
-from pricing.exact import compile_price
-from pricing.expressions import ONE, Arithmetic, Compare, Condition, Key, Node, TextIs, keys_read, linear_form, walk
-from pricing.plan import plan_of
-from pricing.positions import Path, Positions
-from pricing.program import Program
-from pricing.rounding import Rounding, exact_text
+from pricing.language.definition import Cases, Charge, Definition, Flat, Graduated, Volume
+from pricing.language.exact import compile_price
+from pricing.language.expressions import (
+    ONE,
+    Arithmetic,
+    Compare,
+    Condition,
+    Key,
+    Node,
+    TextIs,
+    keys_read,
+    linear_form,
+    walk,
+)
+from pricing.language.plan import plan_of
+from pricing.language.positions import Path, Positions
+from pricing.language.program import Program
+from pricing.language.rounding import Rounding, exact_text
 from pricing.samples import edges, texts_told_apart
 
 #: A token or a character dearer than this was probably meant to be a thousand or a million of them; a thousand for a

@@ -23,8 +23,8 @@ import msgspec
 from ledger.events import PriceRef, ProgramAssigned, ProgramPublished, ProgramRetired, RatePublished, StoredEvent
 from ledger.money import Microcents
 from pricing.errors import ModelNotPriced, NoExchangeRate, PriceBookCorrupt, ProgramError, ProgramNotPublished
-from pricing.program import Program, parse_program
-from pricing.usage import Usage, UsageBox
+from pricing.language.program import Program, parse_program
+from pricing.language.usage import Usage, UsageBox
 
 _Version: TypeAlias = tuple[str, int]
 

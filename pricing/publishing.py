@@ -10,9 +10,9 @@ from ledger import PRICE_BOOK, Ledger, RecordPriceEvent
 from ledger.events import PriceBookEvent, ProgramAssigned, ProgramPublished, ProgramRetired, RatePublished
 from pricing.compare import jumps
 from pricing.errors import ModelNotPriced, PriceJump, SecondPersonNeeded
+from pricing.language.program import Program, parse_program
+from pricing.language.rounding import exact_text
 from pricing.price_book import PriceBook
-from pricing.program import Program, parse_program
-from pricing.rounding import exact_text
 
 #: A larger step in any price is more often an accident than a decision.
 MAX_FACTOR = Decimal(10)

@@ -9,10 +9,10 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import chain, combinations, islice, product
 
-from pricing.definition import Charge, Definition, Graduated, Volume
-from pricing.expressions import ONE, Arithmetic, Compare, Key, Number, TextIs, linear_form, walk
-from pricing.rounding import exact_text
-from pricing.usage import Usage
+from pricing.language.definition import Charge, Definition, Graduated, Volume
+from pricing.language.expressions import ONE, Arithmetic, Compare, Key, Number, TextIs, linear_form, walk
+from pricing.language.rounding import exact_text
+from pricing.language.usage import Usage
 
 #: One token or page, a short chat, and what price lists state their prices for.
 SIZES = (1, 1000, 1_000_000)

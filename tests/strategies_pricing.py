@@ -5,7 +5,7 @@ from decimal import Decimal
 from hypothesis import strategies as st
 
 from pricing import Program, Span, parse_program
-from pricing.definition import (
+from pricing.language.definition import (
     Adjustment,
     Case,
     Cases,
@@ -17,7 +17,7 @@ from pricing.definition import (
     Tier,
     Volume,
 )
-from pricing.expressions import (
+from pricing.language.expressions import (
     ZERO,
     Arithmetic,
     Ceil,
@@ -34,8 +34,8 @@ from pricing.expressions import (
     Number,
     TextIs,
 )
-from pricing.format import format_definition
-from pricing.rounding import ROUNDERS, Rounding
+from pricing.language.format import format_definition
+from pricing.language.rounding import ROUNDERS, Rounding
 
 NUMBER_KEYS = ("input_tokens", "cached_input_tokens", "output_tokens", "audio_seconds", "hour")
 TEXT_KEYS = ("mode", "size")

@@ -14,8 +14,8 @@ from pricing import Price, Program, ProgramError, format_program, parse_program
 from pricing.cases import read_cases, run_case
 from pricing.chart import chart_svg
 from pricing.compare import Jump, unit_price_jumps, whole_price_jumps
+from pricing.language.rounding import exact_text
 from pricing.lint import suspicions
-from pricing.rounding import exact_text
 
 #: The name of the file of cases beside a program, and the ending that tells one from a program.
 CASES = ".cases.toml"

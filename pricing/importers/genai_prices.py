@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from pricing.definition import Charge
 from pricing.importers.off_peak import any_of, daily_hours
 from pricing.importers.price_list import ImportedProgram, NotExpressed, PriceList, program, program_ids
 from pricing.importers.rate_table import Row, token_charges, unit_charge
 from pricing.importers.token_parts import next_wholes
+from pricing.language.definition import Charge
 
 #: Price of a million tokens → the part it prices.
 _TOKEN_PRICES = {

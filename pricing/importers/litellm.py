@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from pricing.definition import Charge
 from pricing.importers import litellm_rates, litellm_units
 from pricing.importers.litellm_rates import Entry
 from pricing.importers.off_peak import knows_calendar
 from pricing.importers.price_list import ImportedProgram, NotExpressed, PriceList, program, program_ids
 from pricing.importers.rate_table import token_charges
+from pricing.language.definition import Charge
 
 #: An entry that explains the fields.
 _SAMPLE = "sample_spec"

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from pricing.definition import Charge
 from pricing.importers.litellm_rates import SERVICE_TIERS, STANDARD, Entry, is_token_field
 from pricing.importers.rate_table import unit_charge
+from pricing.language.definition import Charge
 
 #: A model that has prices for tokens and for a unit sells the unit when its backend counted no tokens.
 WITHOUT_TOKENS = "input_tokens == 0 and output_tokens == 0"

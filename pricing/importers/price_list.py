@@ -9,11 +9,11 @@ from decimal import Decimal
 
 import msgspec
 
-from pricing.definition import Charge, Definition
-from pricing.expressions import Key, keys_read
-from pricing.format import format_definition
 from pricing.importers.token_parts import PARTS
-from pricing.rounding import Rounding
+from pricing.language.definition import Charge, Definition
+from pricing.language.expressions import Key, keys_read
+from pricing.language.format import format_definition
+from pricing.language.rounding import Rounding
 
 #: What every program may be asked to price although few lists name it. Where a list gives a part no price, the part
 #: costs what its whole costs; to be so is known, not forgotten.

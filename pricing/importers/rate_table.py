@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 import msgspec
 
-from pricing.definition import Case, Cases, Charge, Flat, Rate, Tier, Volume
-from pricing.expressions import Condition, Key
-from pricing.grammar import parse_condition, parse_number
 from pricing.importers.token_parts import PARTS, meter_of, next_wholes, part_name
+from pricing.language.definition import Case, Cases, Charge, Flat, Rate, Tier, Volume
+from pricing.language.expressions import Condition, Key
+from pricing.language.grammar import parse_condition, parse_number
 
 #: Prices of tokens are written for a million of them.
 TOKENS_PER_PRICE = Decimal(1_000_000)

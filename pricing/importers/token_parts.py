@@ -7,7 +7,7 @@ from the cache) is in two parts and in the part of both, which is why meters are
 
 from collections.abc import Collection
 
-from pricing.expressions import Arithmetic, Key, Number
+from pricing.language.expressions import Arithmetic, Key, Number
 
 #: Usage key → its tags, in the order in which programs charge.
 PARTS: dict[str, frozenset[str]] = {

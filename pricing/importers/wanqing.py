@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from pricing.definition import Case, Cases, Charge, Rate
-from pricing.expressions import Condition, Key
-from pricing.grammar import parse_condition
 from pricing.importers.price_list import ImportedProgram, NotExpressed, PriceList, program, program_ids
+from pricing.language.definition import Case, Cases, Charge, Rate
+from pricing.language.expressions import Condition, Key
+from pricing.language.grammar import parse_condition
 
 #: ``priceInfo`` prices 1,000 tokens.
 _PER = Decimal(1000)

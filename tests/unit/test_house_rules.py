@@ -23,12 +23,12 @@ EXCEPTIONS = {
     ("ledger/committer.py", "1.0"): "seconds of backoff",
     ("ledger/ids.py", "time.time_ns"): "an id begins with the time it was made",
     ("ledger/money.py", "division"): "of two Decimals that come out exactly: the largest amount in cents",
-    ("pricing/definition.py", "division"): "of Fractions, exact",
-    ("pricing/expressions.py", "division"): "of Fractions, exact",
-    ("pricing/format.py", "division"): "of a Decimal by a power of ten, exact",
-    ("pricing/plan.py", "division"): "of Fractions, exact",
-    ("pricing/receipt.py", "division"): "of Fractions, exact",
-    ("pricing/usage.py", "float"): "asks whether a value is one, to refuse it",
+    ("pricing/language/definition.py", "division"): "of Fractions, exact",
+    ("pricing/language/expressions.py", "division"): "of Fractions, exact",
+    ("pricing/language/format.py", "division"): "of a Decimal by a power of ten, exact",
+    ("pricing/language/plan.py", "division"): "of Fractions, exact",
+    ("pricing/language/receipt.py", "division"): "of Fractions, exact",
+    ("pricing/language/usage.py", "float"): "asks whether a value is one, to refuse it",
 }
 #: Functions of ``math`` that take and give integers.
 INTEGER_MATH = {"lcm", "gcd", "prod", "isqrt", "comb"}

@@ -6,8 +6,8 @@ It shares the tree with the compiler and nothing else. It raises Refused where a
 from fractions import Fraction
 from math import ceil, floor
 
-from pricing.definition import Cases, Charge, Definition, Flat, Graduated, Volume
-from pricing.expressions import (
+from pricing.language.definition import Cases, Charge, Definition, Flat, Graduated, Volume
+from pricing.language.expressions import (
     Arithmetic,
     Ceil,
     Choice,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pricing.expressions import keys_read
-from pricing.format import format_expression
-from pricing.grammar import MAX_NESTING, MAX_NODES, ExpressionError, parse_condition, parse_number
+from pricing.language.expressions import keys_read
+from pricing.language.format import format_expression
+from pricing.language.grammar import MAX_NESTING, MAX_NODES, ExpressionError, parse_condition, parse_number
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hashlib import sha256
 from msgspec.structs import replace
 
 from pricing import format_program, parse_program
-from pricing.format import format_definition
+from pricing.language.format import format_definition
 from tests.unit.pricing.test_prices import GRADUATED, charge
 
 CANONICAL = """\

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.expressions import linear_form
-from pricing.format import format_expression
 from pricing.importers.token_parts import PARTS, meter_of
+from pricing.language.expressions import linear_form
+from pricing.language.format import format_expression
 
 INPUT = [part for part, tags in PARTS.items() if "input" in tags and part != "input_tokens"]
 MODALITIES = ("audio", "image", "video")

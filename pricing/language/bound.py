@@ -19,15 +19,15 @@ from typing import cast
 import msgspec
 
 from ledger.money import Microcents
-from pricing.definition import Cases, Definition, Flat, Graduated, Volume
-from pricing.expressions import Condition, Number, TextIs, can_be_negative, walk
-from pricing.interpreter import IntervalAlgebra, Range, Truth
-from pricing.plan import AdjustmentPlan, ChargePlan, Plan
-from pricing.rounding import ROUNDERS
-from pricing.source import Source
-from pricing.tiers import highest_weight_of_cases
-from pricing.usage import LARGEST, Span, UsageBox, span, worst_choice
-from pricing.writer import ProgramWriter, beyond_tiers, negative_meter, no_case, nothing_charged
+from pricing.language.definition import Cases, Definition, Flat, Graduated, Volume
+from pricing.language.expressions import Condition, Number, TextIs, can_be_negative, walk
+from pricing.language.interpreter import IntervalAlgebra, Range, Truth
+from pricing.language.plan import AdjustmentPlan, ChargePlan, Plan
+from pricing.language.rounding import ROUNDERS
+from pricing.language.source import Source
+from pricing.language.tiers import highest_weight_of_cases
+from pricing.language.usage import LARGEST, Span, UsageBox, span, worst_choice
+from pricing.language.writer import ProgramWriter, beyond_tiers, negative_meter, no_case, nothing_charged
 
 
 def compile_bound(definition: Definition, plan: Plan) -> Callable[[UsageBox], Microcents]:

@@ -18,7 +18,7 @@ from typing import Literal, NoReturn, TypeAlias, cast
 
 import msgspec
 
-from pricing.expressions import (
+from pricing.language.expressions import (
     Arithmetic,
     Ceil,
     Choice,

@@ -10,8 +10,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from pricing.errors import ProgramError
-from pricing.grammar import MAX_DIGITS
-from pricing.positions import Path, Positions
+from pricing.language.grammar import MAX_DIGITS
+from pricing.language.positions import Path, Positions
 
 #: Characters of a program. A long price list of images has some ten thousand; parsing must stay quick.
 MAX_TEXT = 200_000

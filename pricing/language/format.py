@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from ledger.money import MICROCENTS_PER_UNIT
-from pricing.definition import Adjustment, Cases, Charge, Definition, Flat, Graduated, Volume
-from pricing.expressions import (
+from pricing.language.definition import Adjustment, Cases, Charge, Definition, Flat, Graduated, Volume
+from pricing.language.expressions import (
     ZERO,
     Arithmetic,
     Ceil,
@@ -24,9 +24,9 @@ from pricing.expressions import (
     Not,
     TextIs,
 )
-from pricing.program import Program
-from pricing.reader import QUANTA
-from pricing.rounding import Rounding
+from pricing.language.program import Program
+from pricing.language.reader import QUANTA
+from pricing.language.rounding import Rounding
 
 #: How tight the outermost operator of an expression binds; what binds less tight needs parentheses within it.
 _CHOICE, _OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT, _OPERAND = range(8)

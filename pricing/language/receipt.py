@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ledger.money import MICROCENTS_PER_UNIT, Microcents
-from pricing.definition import Charge, Definition, Graduated
 from pricing.errors import PricingError
-from pricing.plan import AdjustmentPlan, ChargePlan, Plan
-from pricing.rounding import ROUNDERS, Exact, exact_text
+from pricing.language.definition import Charge, Definition, Graduated
+from pricing.language.plan import AdjustmentPlan, ChargePlan, Plan
+from pricing.language.rounding import ROUNDERS, Exact, exact_text
 
 #: For each charge its steps, or None where its condition does not hold, and its pick: the number of its price, or
 #: for graduated tiers where it starts on the ladder. Then for each adjustment whether it holds.

@@ -11,7 +11,7 @@ from typing import Self
 
 import msgspec
 
-from pricing.rounding import Exact
+from pricing.language.rounding import Exact
 
 
 class Ladder(msgspec.Struct, frozen=True):

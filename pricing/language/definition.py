@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ledger.money import MICROCENTS_PER_UNIT
-from pricing.expressions import ZERO, Arithmetic, Condition, Constant, Extreme, Kind, Node, Number, keys_read
-from pricing.rounding import Rounding
+from pricing.language.expressions import ZERO, Arithmetic, Condition, Constant, Extreme, Kind, Node, Number, keys_read
+from pricing.language.rounding import Rounding
 
 
 class Flat(msgspec.Struct, frozen=True):

@@ -1,12 +1,12 @@
 """What the writers of the exact price and of the bound have in common: reading the keys, and refusing."""
 
-from pricing.definition import Charge, Definition
 from pricing.errors import UsageError
-from pricing.expressions import Key, Node, keys_read, linear_form
-from pricing.plan import Plan
-from pricing.rounding import without_rounding
-from pricing.source import Source
-from pricing.usage import flag, missing, text
+from pricing.language.definition import Charge, Definition
+from pricing.language.expressions import Key, Node, keys_read, linear_form
+from pricing.language.plan import Plan
+from pricing.language.rounding import without_rounding
+from pricing.language.source import Source
+from pricing.language.usage import flag, missing, text
 
 
 class ProgramWriter:

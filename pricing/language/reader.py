@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Literal, TypeVar, cast
 
 from ledger.money import MICROCENTS_PER_CENT, MICROCENTS_PER_UNIT
-from pricing.definition import (
+from pricing.language.definition import (
     Adjustment,
     Case,
     Cases,
@@ -22,11 +22,11 @@ from pricing.definition import (
     Tier,
     Volume,
 )
-from pricing.document import Document, Table
-from pricing.expressions import ZERO, Condition, Kind, Number
-from pricing.grammar import KEY_NAME, RESERVED, ExpressionError, KeyUse, parse_condition, parse_number
-from pricing.positions import Path
-from pricing.rounding import ROUNDERS, Rounding, RoundingMode
+from pricing.language.document import Document, Table
+from pricing.language.expressions import ZERO, Condition, Kind, Number
+from pricing.language.grammar import KEY_NAME, RESERVED, ExpressionError, KeyUse, parse_condition, parse_number
+from pricing.language.positions import Path
+from pricing.language.rounding import ROUNDERS, Rounding, RoundingMode
 
 #: Charges of a program, and prices (tiers or cases) of one charge: more is a mistake of a generator.
 MAX_CHARGES = 256

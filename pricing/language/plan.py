@@ -11,9 +11,9 @@ from math import lcm
 import msgspec
 
 from ledger.money import MICROCENTS_PER_UNIT
-from pricing.definition import Adjustment, Charge, Definition, Graduated, Tier, Volume
-from pricing.expressions import Number, linear_form, scale_of
-from pricing.tiers import Ladder
+from pricing.language.definition import Adjustment, Charge, Definition, Graduated, Tier, Volume
+from pricing.language.expressions import Number, linear_form, scale_of
+from pricing.language.tiers import Ladder
 
 #: Digits of the common denominator. Prices per million need 8 at most; beyond this a program is a mistake, and its
 #: arithmetic would no longer be cheap.

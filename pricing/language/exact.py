@@ -24,15 +24,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
-from pricing.definition import Cases, Definition, Flat, Graduated, Volume
-from pricing.expressions import can_be_negative
-from pricing.interpreter import ExactAlgebra
-from pricing.plan import AdjustmentPlan, ChargePlan, Plan
-from pricing.receipt import Price, Receipt
-from pricing.rounding import ROUNDERS
-from pricing.source import Source
-from pricing.usage import LARGEST, Usage, number
-from pricing.writer import ProgramWriter, beyond_tiers, negative_meter, no_case, nothing_charged
+from pricing.language.definition import Cases, Definition, Flat, Graduated, Volume
+from pricing.language.expressions import can_be_negative
+from pricing.language.interpreter import ExactAlgebra
+from pricing.language.plan import AdjustmentPlan, ChargePlan, Plan
+from pricing.language.receipt import Price, Receipt
+from pricing.language.rounding import ROUNDERS
+from pricing.language.source import Source
+from pricing.language.usage import LARGEST, Usage, number
+from pricing.language.writer import ProgramWriter, beyond_tiers, negative_meter, no_case, nothing_charged
 
 
 def compile_price(definition: Definition, plan: Plan) -> Callable[[Usage], Price]:

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar, assert_never
 
 import msgspec
 
-from pricing.expressions import (
+from pricing.language.expressions import (
     Arithmetic,
     Ceil,
     Choice,
@@ -29,8 +29,8 @@ from pricing.expressions import (
     can_be_negative,
     scale_of,
 )
-from pricing.rounding import round_up
-from pricing.source import Source
+from pricing.language.rounding import round_up
+from pricing.language.source import Source
 
 V = TypeVar("V")
 C = TypeVar("C")

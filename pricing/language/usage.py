@@ -14,7 +14,7 @@ import msgspec
 
 from ledger.money import Microcents
 from pricing.errors import UsageError
-from pricing.rounding import Exact
+from pricing.language.rounding import Exact
 
 #: The largest number of a usage. No meter counts that far; it bounds the digits that arithmetic may have to carry.
 LARGEST = 10**30

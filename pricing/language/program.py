@@ -8,16 +8,16 @@ from typing import Any
 import msgspec
 
 from ledger.money import Microcents
-from pricing.bound import compile_bound
-from pricing.definition import Adjustment, Charge, Definition
 from pricing.errors import ProgramError
-from pricing.exact import compile_price
-from pricing.expressions import Kind
-from pricing.plan import plan_of
-from pricing.reader import read_definition
-from pricing.receipt import Price
-from pricing.rounding import Rounding
-from pricing.usage import Usage, UsageBox
+from pricing.language.bound import compile_bound
+from pricing.language.definition import Adjustment, Charge, Definition
+from pricing.language.exact import compile_price
+from pricing.language.expressions import Kind
+from pricing.language.plan import plan_of
+from pricing.language.reader import read_definition
+from pricing.language.receipt import Price
+from pricing.language.rounding import Rounding
+from pricing.language.usage import Usage, UsageBox
 
 #: Usage keys that count something one could charge for, besides those that end in ``_tokens`` or ``_seconds``.
 _METERS = frozenset({"characters", "images", "pages", "requests", "samples", "steps", "tokens", "seconds"})
