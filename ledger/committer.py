@@ -8,7 +8,7 @@ fastest case, because its lock is taken once per group.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -143,9 +143,18 @@ class Committer:
                 group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
                 group = [waiting for waiting in group if not waiting.done.cancelled()]
                 if group:
-                    await self._commit(group)
+                    await self._commit_or_fail(group)
             if self._is_begun:  # for commands that were withdrawn since
                 await self._end_unused()
+
+    async def _commit_or_fail(self, group: Sequence[_Waiting]) -> None:
+        """The only writer of the process outlives whatever goes wrong with one group."""
+        try:
+            await self._commit(group)
+        except Exception:
+            _fail(group, LedgerUnavailable("the committer failed; whether the command was carried out is not known"))
+            with suppress(Exception):  # it may be the log that failed
+                _log.exception("group.failed", commands=len(group))
 
     async def _commit(self, group: Sequence[_Waiting]) -> None:
         try:
@@ -390,5 +399,5 @@ def _result(outcome: Outcome, rows: Sequence[Appended], head: int) -> Committed 
 
 def _fail(group: Sequence[_Waiting], error: BaseException) -> None:
     for waiting in group:
-        if not waiting.done.cancelled():
+        if not waiting.done.done():
             waiting.done.set_exception(error)

@@ -2,12 +2,23 @@
 
 import logging
 import sys
+from contextlib import suppress
 from typing import BinaryIO
 
 import msgspec
 import structlog
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class _Lines(structlog.BytesLogger):
+    """Writes lines. One that cannot be written (a full disk, a closed pipe) is lost: never the work it tells of."""
+
+    def msg(self, message: bytes) -> None:
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 
 
 def log_to_stdout() -> None:
@@ -30,6 +41,6 @@ def _configure(stream: BinaryIO, level: int) -> None:
             structlog.processors.JSONRenderer(serializer=lambda event, **_: _encode(event)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(stream),
+        logger_factory=lambda *_: _Lines(stream),
         cache_logger_on_first_use=level == logging.INFO,
     )

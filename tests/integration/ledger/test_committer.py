@@ -5,6 +5,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 
 from ledger import Committed, Ledger, LedgerCorrupt, LedgerUnavailable, Refused, committer
 from ledger.committer import Committer
@@ -176,6 +177,29 @@ async def test_commands_that_were_all_withdrawn_leave_no_transaction_open(
         while await _state_of(admin, committing) != "idle":
             pass  # the server has answered meanwhile, so that the committer had a turn
     assert (await ledger.submit(place("hold_2", 30))).account.held == 90
+
+
+class _FullDisk:
+    """A log that cannot be written."""
+
+    def msg(self, message: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    warning = error = info = msg
+
+
+async def test_a_log_that_cannot_be_written_ends_no_committer(ledger: Ledger) -> None:
+    structlog.configure(logger_factory=lambda *_: _FullDisk())
+    poison = place("nul\0", 1)
+    try:
+        async with asyncio.timeout(20):
+            first = await asyncio.gather(ledger.submit(open_account()), ledger.submit(poison), return_exceptions=True)
+            again = await ledger.submit(open_account())
+    finally:
+        structlog.reset_defaults()
+
+    assert isinstance(first[1], Exception)
+    assert again.stored.seq == 1
 
 
 async def test_closing_carries_out_what_was_submitted_and_takes_nothing_more(
