@@ -40,7 +40,7 @@ class QueryBody(msgspec.Struct, kw_only=True):
 class QueryData(msgspec.Struct, kw_only=True):
     """Prices in the major unit of the account's currency."""
 
-    list_price: Decimal
+    list_price: Decimal | None  # null: the list has none
     price: Decimal
     config_data: dict[str, Any]
 
@@ -95,7 +95,7 @@ class YuanjingHandlers:
             CHAT_COMPLETIONS.name, body.product_id, body.config_data, principal.account_id
         )
         data = QueryData(
-            list_price=quote.list_price.charged_cents.scaleb(-2),
+            list_price=None if quote.list_price is None else quote.list_price.charged_cents.scaleb(-2),
             price=quote.price.charged_cents.scaleb(-2),
             config_data=body.config_data,
         )

@@ -16,7 +16,7 @@ from inference_proxy.metrics import REQUESTS, TALLY, UNREADABLE_USAGE
 from inference_proxy.models import ModelCatalog
 from inference_proxy.operations import Operation
 from inference_proxy.prepared import Prepared
-from inference_proxy.prices import PriceFeed, Rate
+from inference_proxy.prices import PriceFeed, RequestPrice
 from inference_proxy.refusals import rate_limit_headers, translate
 from inference_proxy.relay import ClientGone, relay
 from inference_proxy.terms import Terms, TermsOfAccounts
@@ -106,31 +106,32 @@ class Gate:
         self, operation: Operation, prepared: Prepared, principal: Principal, request_id: str, terms: Terms
     ) -> RequestHold:
         assert principal.account_id is not None  # whose terms these are
-        rate = self._prices.rate(operation.name, prepared.model, principal.account_id, terms, at=self._clock())
+        price = self._prices.of_request(operation.name, prepared.model, principal.account_id, terms, at=self._clock())
         if not self._backends.serves(prepared.model):
             raise no_backend(prepared.model)
         command = PlaceHold(
             stream_id=principal.account_id,
             hold_id=new_id("hold"),
-            amount_microcents=rate.bound(prepared.box),
+            amount_microcents=price.bound(prepared.box),
             operation=operation.name,
             model=prepared.model,
-            price=rate.priced.ref,
+            price=price.priced.ref,
             worker_id=self._worker_id,
             lifetime_s=operation.limit_s + SLACK_S,
             key_id=principal.key_id,
             request_id=request_id,
             plan=terms.plan,
+            exchange_rate=price.priced.exchange_rate,
         )
         try:
             placed = await self._ledger.submit(command)
         except (InsufficientFunds, BudgetExceeded) as error:
-            refusal = translate(error, affordable=_affordable(prepared, rate, error))
+            refusal = translate(error, affordable=_affordable(prepared, price, error))
             assert refusal is not None  # both are in the table
             raise refusal from error
         except KeyUnknown as error:
             raise ApiError("unauthorized", "the key is not valid") from error
-        return RequestHold(self._ledger, placed, command, rate)
+        return RequestHold(self._ledger, placed, command, price)
 
     async def _forward(
         self, operation: Operation, prepared: Prepared, hold: RequestHold, request: web.Request
@@ -176,7 +177,7 @@ def _unreadable(backend: Backend, hold: RequestHold, error: Exception) -> ApiErr
     return ApiError("backend_error", f"the backend does not say what the answer used; nothing was charged: {error}")
 
 
-def _affordable(prepared: Prepared, rate: Rate, error: InsufficientFunds | BudgetExceeded) -> str:
+def _affordable(prepared: Prepared, price: RequestPrice, error: InsufficientFunds | BudgetExceeded) -> str:
     """How many tokens the money that is left would pay for, in the words that clients look for."""
     if prepared.max_output_tokens is None:
         return ""
@@ -189,7 +190,7 @@ def _affordable(prepared: Prepared, rate: Rate, error: InsufficientFunds | Budge
         middle = (low + high) // 2
         output = Span(0, middle * prepared.answers)
         box = {**prepared.box, **dict.fromkeys(prepared.answer_keys, output)}
-        if rate.bound(box) <= left:
+        if price.bound(box) <= left:
             low = middle
         else:
             high = middle

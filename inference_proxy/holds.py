@@ -6,7 +6,7 @@ import structlog
 
 from inference_proxy.metrics import HOLDS, OVERRUNS, TALLY, UNKNOWN_METERS
 from inference_proxy.prepared import Usage
-from inference_proxy.prices import Rate
+from inference_proxy.prices import RequestPrice
 from ledger import Committed, Ledger, LedgerUnavailable, PlaceHold, Refused, SettleHold, VoidHold
 from ledger.events import HoldSettled
 from pricing import unknown_meters
@@ -20,9 +20,9 @@ _log = structlog.get_logger(__name__)
 
 
 class RequestHold:
-    """A placed hold and the rate that it was priced with."""
+    """A placed hold and the price that it was placed at."""
 
-    def __init__(self, ledger: Ledger, placed: Committed, command: PlaceHold, rate: Rate) -> None:
+    def __init__(self, ledger: Ledger, placed: Committed, command: PlaceHold, price: RequestPrice) -> None:
         self.id = command.hold_id
         self.placed = placed
         self.is_ended = False
@@ -30,7 +30,7 @@ class RequestHold:
         self._decided: SettleHold | VoidHold | None = None
         self._ledger = ledger
         self._command = command
-        self._rate = rate
+        self._price = price
         TALLY.count(HOLDS, "placed")
 
     async def settle(self, usage: Usage, *, outcome: str, backend: str) -> Committed:
@@ -38,9 +38,9 @@ class RequestHold:
 
         Raises pricing.UsageError, with nothing charged, for a usage that the program cannot price.
         """
-        usage = self._rate.usage(usage)
-        amount = self._rate.priced.charge(usage)
-        for meter in unknown_meters(self._rate.priced.program, usage):
+        usage = self._price.usage(usage)
+        amount = self._price.priced.charge(usage)
+        for meter in unknown_meters(self._price.priced.program, usage):
             TALLY.count(UNKNOWN_METERS, meter)
             _log.warning("usage.unknown_meter", hold_id=self.id, model=self._command.model, meter=meter)
         committed = await self._end(

@@ -18,7 +18,7 @@ POLL_EVERY_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class Rate(msgspec.Struct, frozen=True):
+class RequestPrice(msgspec.Struct, frozen=True):
     """What prices one request, from its hold to its settlement."""
 
     priced: PricedProgram
@@ -41,7 +41,9 @@ class PriceFeed:
         self._ledger = ledger
         self._seq = 0
 
-    def rate(self, operation: str, model: str, account_id: str | None, terms: Terms, *, at: datetime) -> Rate:
+    def of_request(
+        self, operation: str, model: str, account_id: str | None, terms: Terms, *, at: datetime
+    ) -> RequestPrice:
         """What prices the operation for the account at this moment. Raises ModelNotPriced, NoExchangeRate."""
         priced = self.book.resolve(
             model=model,
@@ -51,7 +53,7 @@ class PriceFeed:
             account_id=account_id,
             currency=terms.currency,
         )
-        return Rate(priced, circumstances(priced.program.keys, at=at, plan=terms.plan))
+        return RequestPrice(priced, circumstances(priced.program.keys, at=at, plan=terms.plan))
 
     async def refresh(self) -> None:
         """Take in what was published since the last time."""

@@ -10,10 +10,10 @@ import msgspec
 
 from inference_proxy.models import ModelCatalog
 from inference_proxy.operations import Operation
-from inference_proxy.prices import PriceFeed, Rate
+from inference_proxy.prices import PriceFeed, RequestPrice
 from inference_proxy.terms import Terms, TermsOfAccounts
 from ledger import Microcents
-from pricing import Span, Usage, UsageBox, UsageError
+from pricing import ModelNotPriced, NoExchangeRate, Span, Usage, UsageBox, UsageError
 from wire import Cents, cents_of
 
 
@@ -35,7 +35,7 @@ class QuotedPrice(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     lines: list[QuotedLine]
     amount_cents: Cents  # the sum of the lines
-    exchange_rate: Decimal
+    exchange_rate: Decimal | None  # null: the program is in the account's currency
     charged_cents: Cents
 
 
@@ -48,7 +48,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime
     usage: dict[str, Any]
     currency: str  # of the account
-    list_price: QuotedPrice
+    list_price: QuotedPrice | None  # null: the list has no price for this usage
     price: QuotedPrice  # this customer's
     max_hold_cents: Cents  # the most that would be set aside
 
@@ -82,9 +82,9 @@ class Quoter:
     ) -> Quote:
         at = at or self._clock()
         terms = Terms(None, None) if account_id is None else await self._terms.of(account_id)
-        own = self._prices.rate(operation, model, account_id, terms, at=at)
-        listed = self._prices.rate(operation, model, None, Terms(terms.currency, None), at=at)
-        keys = own.priced.program.keys.keys() | listed.priced.program.keys.keys()
+        own = self._prices.of_request(operation, model, account_id, terms, at=at)
+        listed = self._listed(operation, model, terms, at)
+        keys = {*own.priced.program.keys, *(listed.priced.program.keys if listed is not None else ())}
         usage = _dearest(own, {key: value for key, value in box.items() if not _is_open(value) or key in keys})
         return Quote(
             model=model,
@@ -92,15 +92,28 @@ class Quoter:
             as_of=at,
             usage=own.usage(usage),
             currency=terms.currency or own.priced.program.currency,
-            list_price=_price(listed, usage),
-            price=_price(own, usage),
+            list_price=_quoted_if_priced(listed, usage),
+            price=_quoted(own, usage),
             max_hold_cents=cents_of(own.bound(box)),
         )
 
+    def _listed(self, operation: str, model: str, terms: Terms, at: datetime) -> RequestPrice | None:
+        try:
+            return self._prices.of_request(operation, model, None, Terms(terms.currency, None), at=at)
+        except (ModelNotPriced, NoExchangeRate):  # sold to this customer only
+            return None
 
-def _price(rate: Rate, usage: dict[str, Any]) -> QuotedPrice:
-    priced = rate.priced
-    price = priced.program.price(rate.usage(usage))
+
+def _quoted_if_priced(request_price: RequestPrice | None, usage: dict[str, Any]) -> QuotedPrice | None:
+    try:
+        return None if request_price is None else _quoted(request_price, usage)
+    except UsageError:
+        return None
+
+
+def _quoted(request_price: RequestPrice, usage: dict[str, Any]) -> QuotedPrice:
+    priced = request_price.priced
+    price = priced.program.price(request_price.usage(usage))
     return QuotedPrice(
         program=f"{priced.ref.program}@{priced.ref.version}",
         digest=priced.ref.digest,
@@ -115,19 +128,19 @@ def _price(rate: Rate, usage: dict[str, Any]) -> QuotedPrice:
             for line in price.lines
         ],
         amount_cents=cents_of(price.total_microcents),
-        exchange_rate=priced.rate,
+        exchange_rate=priced.exchange_rate,
         charged_cents=cents_of(priced.converted(price.total_microcents)),
     )
 
 
-def _dearest(rate: Rate, box: UsageBox) -> dict[str, Any]:
+def _dearest(price: RequestPrice, box: UsageBox) -> dict[str, Any]:
     """The corner of the box that costs the most: of each span one of its ends, of each set one of its values."""
     dearest: tuple[Microcents, dict[str, Any]] | None = None
     refusal = UsageError("usage", "has no key")
     for corner in product(*map(_ends, box.values())):
         usage: dict[str, Any] = dict(zip(box, corner, strict=True))
         try:
-            amount = rate.priced.charge(rate.usage(usage))
+            amount = price.priced.charge(price.usage(usage))
         except UsageError as error:  # such as more cached tokens than tokens
             refusal = error
         else:

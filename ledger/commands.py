@@ -7,6 +7,7 @@ it again.
 
 import hashlib
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -71,6 +72,7 @@ class PlaceHold(CommandBase, frozen=True, kw_only=True, tag=True):
     key_id: str | None = None
     request_id: str | None = None
     plan: str | None = None  # that the amount was priced for
+    exchange_rate: Decimal | None = None  # that it was converted at; None = the price was in the account's currency
 
 
 class ExtendHold(CommandBase, frozen=True, kw_only=True, tag=True):

@@ -137,6 +137,7 @@ def _place(scope: Scope, command: PlaceHold, at: datetime, now: datetime) -> Hol
         request_id=command.request_id,
         next_arrival=arrival,
         plan=command.plan,
+        exchange_rate=command.exchange_rate,
     )
 
 

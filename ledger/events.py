@@ -93,6 +93,7 @@ class HoldPlaced(EventBase, frozen=True, kw_only=True, tag="hold.placed"):
     request_id: str | None = None
     next_arrival: datetime | None = None  # of the key's rate limit after this request, see ledger.limits
     plan: str | None = None  # that it was priced for
+    exchange_rate: Decimal | None = None  # by which the price became the account's currency; None = it was in it
 
 
 class HoldExtended(EventBase, frozen=True, kw_only=True, tag="hold.extended"):

@@ -33,16 +33,14 @@ _Target: TypeAlias = tuple[str, str | None, str | None, str | None]
 #: Of a program, and of an account.
 _Currencies: TypeAlias = tuple[str, str]
 
-SAME_CURRENCY = Decimal(1)
-
 
 class PricedProgram(msgspec.Struct, frozen=True, eq=False):
     """The program that prices a request, the reference that a hold pins it with, and what one unit of the program's
-    currency is in the account's."""
+    currency is in the account's; None = they are the same."""
 
     program: Program
     ref: PriceRef
-    rate: Decimal = SAME_CURRENCY
+    exchange_rate: Decimal | None = None
 
     def charge(self, usage: Usage) -> Microcents:
         """What the usage costs, in microcents of the account's currency. Raises UsageError as ``Program.price``."""
@@ -54,9 +52,9 @@ class PricedProgram(msgspec.Struct, frozen=True, eq=False):
 
     def converted(self, amount: Microcents) -> Microcents:
         """An amount of the program's currency in the account's, rounded up."""
-        if self.rate is SAME_CURRENCY:
+        if self.exchange_rate is None:
             return amount
-        numerator, denominator = self.rate.as_integer_ratio()
+        numerator, denominator = self.exchange_rate.as_integer_ratio()
         return Microcents(-(-amount * numerator // denominator))
 
 
@@ -172,10 +170,13 @@ class PriceBook:
             for each in self._assignments()
         )
 
-    def rate(self, currency: str, account_currency: str, at: datetime) -> Decimal:
-        """What one unit of a program's currency is in an account's at that moment. Raises NoExchangeRate."""
+    def exchange_rate(self, currency: str, account_currency: str, at: datetime) -> Decimal | None:
+        """What one unit of a program's currency is in an account's at that moment; None = they are the same.
+
+        Raises NoExchangeRate.
+        """
         if currency == account_currency:
-            return SAME_CURRENCY
+            return None
         return _rate(self._rates.get((currency, account_currency), []), currency, account_currency, at)
 
     def published(self, program: str, version: int) -> ProgramPublished:

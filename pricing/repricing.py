@@ -20,5 +20,5 @@ class Repricing:
         usage = {**known, **event.usage} if known else event.usage
         if charge.currency == program.currency:
             return program.price(usage).total_microcents
-        rate = self._book.rate(program.currency, charge.currency, event.placed_at)
+        rate = self._book.exchange_rate(program.currency, charge.currency, event.placed_at)
         return PricedProgram(program, self.priced.ref, rate).charge(usage)

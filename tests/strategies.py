@@ -186,6 +186,7 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "price": prices,
     "usage": recorded_usages,
     "rate": st.decimals(min_value="0.000001", max_value=10**6, places=6),
+    "exchange_rate": st.none() | st.decimals(min_value="0.000001", max_value=10**6, places=6),
     "plan": st.none() | texts,
     "placed_at": moments,
     "expires_at": moments,

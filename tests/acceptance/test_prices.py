@@ -205,6 +205,11 @@ async def test_a_price_in_another_currency_is_converted_and_without_a_rate_refus
 
     assert _cost(answer) == Decimal(answer.json["usage"]["total_tokens"]) * Decimal("0.03") * Decimal("0.1412")
     assert (quoted["currency"], quoted["exchange_rate"]) == ("CNY", Decimal("0.1412"))
+    pinned = await demo.fetch(
+        "SELECT payload ->> 'exchange_rate' AS rate FROM events WHERE hold_id = $1 AND type = 'hold.placed'",
+        answer.headers["x-tollgate-hold-id"],
+    )
+    assert pinned[0]["rate"] == "0.1412"
     assert (quoted["amount_cents"], quoted["charged_cents"]) == (39, Decimal("5.5068"))
 
 
