@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import secrets
+import shlex
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -364,3 +365,36 @@ async def test_a_product_price_is_the_lists_and_the_customers(demo: RunningDemo,
 def _cost(answer: Answer) -> Decimal:
     assert answer.status == 200, answer
     return Decimal(answer.headers["x-tollgate-cost-cents"])
+
+
+# --- the document
+
+
+def document_section(title: str) -> str:
+    text = (Path(__file__).parents[2] / "docs" / "pricing.md").read_text()
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def snippets(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+async def test_the_commands_of_the_document_run_as_they_stand(demo: RunningDemo, customer: Customer) -> None:
+    first_program = snippets((Path(__file__).parents[2] / "docs" / "pricing.md").read_text(), "toml")[0]
+    (demo.directory.home / "qwen3-32b.toml").write_text(first_program)
+    for name in ("pro", "special"):
+        await publish(demo, program("0.0000001", name=name))
+    [commands] = snippets(document_section("The price book"), "sh")
+
+    for line in commands.splitlines():
+        words = shlex.split(line.replace("acct_01m7…", customer.account_id), comments=True)
+        assert words[0] == "tollgate"
+        done = await demo.command(*words[1:], *(("--confirm",) if words[2] == "assign" else ()))
+        assert (done.status, done.err) == (0, ""), line
+
+
+async def test_the_quotes_of_the_document_are_answered(customer: Customer) -> None:
+    bodies = snippets(document_section("Quotes"), "json")
+    assert len(bodies) == 2
+    for body in bodies:
+        assert (await quote(customer, **json.loads(body))).status == 200
