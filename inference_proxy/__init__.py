@@ -12,6 +12,7 @@ from inference_proxy.operations import CHAT_COMPLETIONS, OPERATIONS, Operation
 from inference_proxy.prices import PriceFeed
 from inference_proxy.quote_routes import QuoteRoutes
 from inference_proxy.quotes import Quoter
+from inference_proxy.receipts import ReceiptRoutes
 from inference_proxy.refusals import translate
 from inference_proxy.routes import ModelHandlers, inference_routes
 from inference_proxy.terms import TermsOfAccounts
@@ -29,6 +30,7 @@ __all__ = [
     "PriceFeed",
     "QuoteRoutes",
     "Quoter",
+    "ReceiptRoutes",
     "TermsOfAccounts",
     "flush_regularly",
     "inference_routes",

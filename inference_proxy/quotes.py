@@ -13,11 +13,11 @@ from inference_proxy.operations import Operation
 from inference_proxy.prices import PriceFeed, RequestPrice
 from inference_proxy.terms import Terms, TermsOfAccounts
 from ledger import Microcents
-from pricing import ModelNotPriced, NoExchangeRate, Span, Usage, UsageBox, UsageError
+from pricing import ModelNotPriced, NoExchangeRate, Price, Span, Usage, UsageBox, UsageError
 from wire import Cents, cents_of
 
 
-class QuotedLine(msgspec.Struct, frozen=True, kw_only=True):
+class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the invoice. Quantity and unit price are exact decimals as text, the price in the major unit of the
     program's currency."""
 
@@ -33,7 +33,7 @@ class QuotedPrice(msgspec.Struct, frozen=True, kw_only=True):
     program: str  # id@version
     digest: str
     currency: str
-    lines: list[QuotedLine]
+    lines: list[InvoiceLine]
     amount_cents: Cents  # the sum of the lines
     exchange_rate: Decimal | None  # null: the program is in the account's currency
     charged_cents: Cents
@@ -104,6 +104,19 @@ class Quoter:
             return None
 
 
+def invoice_lines(price: Price) -> list[InvoiceLine]:
+    """The lines of a price, as they are written on the wire."""
+    return [
+        InvoiceLine(
+            name=line.name,
+            quantity=line.quantity,
+            unit_price=line.unit_price,
+            amount_cents=cents_of(line.amount_microcents),
+        )
+        for line in price.lines
+    ]
+
+
 def _quoted_if_priced(request_price: RequestPrice | None, usage: dict[str, Any]) -> QuotedPrice | None:
     try:
         return None if request_price is None else _quoted(request_price, usage)
@@ -118,15 +131,7 @@ def _quoted(request_price: RequestPrice, usage: dict[str, Any]) -> QuotedPrice:
         program=f"{priced.ref.program}@{priced.ref.version}",
         digest=priced.ref.digest,
         currency=priced.program.currency,
-        lines=[
-            QuotedLine(
-                name=line.name,
-                quantity=line.quantity,
-                unit_price=line.unit_price,
-                amount_cents=cents_of(line.amount_microcents),
-            )
-            for line in price.lines
-        ],
+        lines=invoice_lines(price),
         amount_cents=cents_of(price.total_microcents),
         exchange_rate=priced.exchange_rate,
         charged_cents=cents_of(priced.converted(price.total_microcents)),

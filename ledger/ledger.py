@@ -62,5 +62,8 @@ class Ledger:
     async def stream(self, stream_id: str, *, after_seq: int = 0) -> list[StoredEvent]:
         return await reading.stream_events(self.pool, self._shard(stream_id), stream_id, after_seq=after_seq)
 
+    async def events_of_hold(self, account_id: str, hold_id: str) -> list[StoredEvent]:
+        return await reading.events_of_hold(self.pool, self._shard(account_id), account_id, hold_id)
+
     def _shard(self, stream_id: str) -> int:
         return shard_of(stream_id, self.shards)

@@ -38,6 +38,12 @@ WHERE shard = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4
 SELECT position, stream_id, seq, at, balance_microcents, payload FROM events
 WHERE shard = $1 AND stream_id = $2 AND seq > $3 ORDER BY seq
 
+-- events_of_hold --
+-- All that happened to one hold and its charges, in order.
+-- $1 shard, $2 stream, $3 hold id
+SELECT position, stream_id, seq, at, balance_microcents, payload FROM events
+WHERE shard = $1 AND stream_id = $2 AND hold_id = $3 ORDER BY position
+
 -- charges --
 -- Settlements and draws, each with its account and its corrections, in order.
 -- $1 shard, $2 from, $3 until, $4 account or null, $5 models or null, $6 operation or null,

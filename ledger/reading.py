@@ -79,6 +79,11 @@ async def stream_events(db: Queryable, shard: int, stream_id: str, *, after_seq:
     return [stored_event(record) for record in await db.fetch(_queries["stream_events"], shard, stream_id, after_seq)]
 
 
+async def events_of_hold(db: Queryable, shard: int, account_id: str, hold_id: str) -> list[StoredEvent]:
+    """From its placing to the last correction of its charges; empty when the account has no such hold."""
+    return [stored_event(record) for record in await db.fetch(_queries["events_of_hold"], shard, account_id, hold_id)]
+
+
 async def account_state(db: Queryable, shard: int, account_id: str) -> AccountState | None:
     """The account's state, or None when it was never opened."""
     record = await db.fetchrow(_queries["account_state"], shard, account_id)

@@ -25,6 +25,7 @@ from inference_proxy import (
     PriceFeed,
     Quoter,
     QuoteRoutes,
+    ReceiptRoutes,
     TermsOfAccounts,
     flush_regularly,
     inference_routes,
@@ -92,6 +93,7 @@ async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> A
             *inference_routes(
                 gate, ModelHandlers(models, prices, backends, utc_now), QuoteRoutes(quoter, authenticator)
             ),
+            *ReceiptRoutes(ledger, prices, authenticator).routes(),
             *yuanjing_routes(quoter, prices, authenticator),
             *account_routes(
                 ledger,

@@ -1,0 +1,114 @@
+"""A receipt tells all that the books say about one request, to whose it is."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.acceptance.client import Answer, comments_of
+from tests.acceptance.customers import MODEL, Customer, new_customer
+from tests.acceptance.prices import price_of_usage
+from tests.acceptance.running_demo import RunningDemo, until
+
+
+async def receipt_of(customer: Customer, hold_id: str, *, secret: str | None = None) -> Answer:
+    return await customer.demo.http.get(f"/v1/receipts/{hold_id}", headers=customer.bearer(secret))
+
+
+async def test_a_receipt_has_the_usage_and_lines_that_add_up_to_the_charge(customer: Customer) -> None:
+    answer = await customer.chat(max_tokens=5)
+    hold_id = answer.headers["x-tollgate-hold-id"]
+
+    receipts = [await receipt_of(customer, hold_id, secret=secret) for secret in (None, customer.session)]
+
+    cost = price_of_usage(MODEL, answer.json["usage"])
+    for receipt in receipts:
+        assert receipt.status == 200
+        body = receipt.json
+        [charge] = body["charges"]
+        assert (body["id"], body["status"], body["outcome"]) == (hold_id, "settled", "completed")
+        assert (body["request_id"], body["key_id"]) == (answer.headers["x-request-id"], customer.key.id)
+        assert body["charged_cents"] == charge["charged_cents"] == cost
+        assert sum(line["amount_cents"] for line in charge["lines"]) == cost
+        assert charge["usage"]["output_tokens"] == 5
+        assert charge["currency"] == "USD"
+        assert body["held_cents"] >= body["charged_cents"]
+        assert [event["type"] for event in body["events"]] == ["hold.placed", "hold.settled"]
+        assert body["corrections"] == []
+
+
+async def test_a_stream_names_its_receipt_before_it_begins(customer: Customer) -> None:
+    answer = await customer.chat(stream=True, max_tokens=5)
+
+    receipt = (await receipt_of(customer, answer.headers["x-tollgate-hold-id"])).json
+
+    assert receipt["charged_cents"] == comments_of(answer.body)["x-tollgate-cost-cents"]
+
+
+async def test_a_request_that_was_not_served_has_a_receipt_without_a_charge(customer: Customer) -> None:
+    refused = await customer.chat(simulate={"status": 400})
+    holds = await customer.demo.fetch(
+        "SELECT hold_id FROM events WHERE stream_id = $1 AND type = 'hold.placed'", customer.account_id
+    )
+
+    receipt = (await receipt_of(customer, holds[0]["hold_id"])).json
+
+    assert refused.status == 400
+    assert (receipt["status"], receipt["charged_cents"], receipt["charges"]) == ("voided", 0, [])
+
+
+@pytest.mark.parametrize("hold_id", ["hold_of_nobody", "hold_%00", "acct_1", "hold_" + "x" * 200, "%ff"])
+async def test_what_is_no_receipt_is_not_found(customer: Customer, hold_id: str) -> None:
+    assert (await receipt_of(customer, hold_id)).status == 404
+
+
+async def test_another_customers_receipt_is_not_found_and_an_operator_sees_it(
+    demo: RunningDemo, customer: Customer
+) -> None:
+    hold_id = (await customer.chat(max_tokens=3)).headers["x-tollgate-hold-id"]
+    stranger = await new_customer(demo)
+
+    hidden = await receipt_of(stranger, hold_id)
+    asked_for = await demo.http.get(
+        f"/v1/receipts/{hold_id}?account_id={customer.account_id}", headers=stranger.bearer()
+    )
+    path = f"/v1/receipts/{hold_id}"
+    seen = await demo.http.get(f"{path}?account_id={customer.account_id}", headers=demo.operator)
+    of_nobody = await demo.http.get(path, headers=demo.operator)
+
+    assert (hidden.status, asked_for.status) == (404, 403)
+    assert (seen.status, seen.json["id"]) == (200, hold_id)
+    assert (of_nobody.status, of_nobody.error["param"]) == (400, "account_id")
+    assert (await demo.http.get(path)).status == 401
+
+
+async def test_a_corrected_charge_shows_its_correction_and_the_lines_of_the_right_program(
+    customer: Customer, tmp_path: Any
+) -> None:
+    demo = customer.demo
+    answer = await customer.chat(max_tokens=5)
+    hold_id = answer.headers["x-tollgate-hold-id"]
+    wrong = (await receipt_of(customer, hold_id)).json["charges"][0]["program"]
+    text = (await demo.command("prices", "show", wrong)).out.replace("0.6", "0.3")
+    file = tmp_path / "right.toml"
+    file.write_text(text)
+    right = (await demo.command("prices", "publish", str(file))).out.split()[0]
+    period = ("--from", "2026-01-01", "--to-time", "2099-01-01", "--account", customer.account_id)
+
+    done = await demo.command("prices", "rerate", wrong, "--to", right, *period, "--apply", "--reason", "too dear")
+    receipt = await until(lambda: _explained(customer, hold_id))
+
+    assert done.status == 0, done
+    [correction], [charge] = receipt["corrections"], receipt["charges"]
+    assert correction["before_cents"] == Decimal(answer.headers["x-tollgate-cost-cents"])
+    assert correction["after_cents"] == charge["charged_cents"] == receipt["charged_cents"]
+    assert (correction["program"], correction["reason"], charge["program"]) == (right, "too dear", right)
+    assert sum(line["amount_cents"] for line in charge["lines"]) == charge["charged_cents"]
+    assert charge["charged_cents"] < correction["before_cents"]
+    assert [event["type"] for event in receipt["events"]] == ["hold.placed", "hold.settled", "charge.rerated"]
+
+
+async def _explained(customer: Customer, hold_id: str) -> Any:
+    """The receipt with its lines, once the worker that is asked has heard of the program."""
+    receipt = (await receipt_of(customer, hold_id)).json
+    return receipt if receipt["charges"][0]["lines"] is not None else None
