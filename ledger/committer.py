@@ -10,30 +10,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from decimal import Decimal
-from typing import Any, TypeVar
 
 import asyncpg
-import msgspec
 import structlog
 
-from ledger.commands import Command, CreateKey, DeleteKey, HoldCommand, PlaceHold, RerateCharge
+from ledger.commands import Command, PlaceHold
 from ledger.errors import LedgerCorrupt, LedgerError, LedgerUnavailable
-from ledger.events import HoldPlaced, StoredEvent
-from ledger.group import (
-    Appended,
-    Committed,
-    EndEvent,
-    Group,
-    Loaded,
-    Outcome,
-    Past,
-    idempotency_key_of,
-    key_of_what_is_rerated,
-)
-from ledger.reading import stored_event
-from ledger.sql import load_queries
-from ledger.state import AccountState, Books, HoldState, KeyState
+from ledger.events import StoredEvent
+from ledger.group import Appended, Committed, Group, Outcome
+from ledger.group_rows import append_group, load_group, recall
 
 #: More commands than this in one transaction make every caller wait longer and save nothing.
 MAX_GROUP = 512
@@ -63,14 +48,7 @@ TRANSIENT = (
 PLACED_TWICE = ("open_holds_pkey", "events_hold_placed_and_ended_once")
 
 _log = structlog.get_logger(__name__)
-_queries = load_queries("ledger")
-_encode = msgspec.json.Encoder().encode
-_decode_accounts = msgspec.json.Decoder(list[AccountState]).decode
-_decode_keys = msgspec.json.Decoder(list[KeyState]).decode
-_decode_holds = msgspec.json.Decoder(list[HoldState]).decode
-_decode_pasts = msgspec.json.Decoder(list[Past], float_hook=Decimal).decode
 
-State = TypeVar("State", AccountState, KeyState, HoldState, Past)
 Clock = Callable[[], datetime]
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
@@ -212,13 +190,13 @@ class Committer:
         self, commands: Sequence[Command], placed_again: Sequence[str]
     ) -> list[Committed | LedgerError]:
         async with self._transaction() as connection:
-            loaded = await self._load(connection, commands, placed_again)
+            loaded = await load_group(connection, self._shard, commands, placed_again)
             group = Group(loaded, self._clock())
             outcomes = group.decide(commands)
             await self._recall_refused(connection, group, commands, outcomes)
             if any(outcome.refusal is None and outcome.account is None for outcome in outcomes):
                 raise _OpenedMeanwhile
-            head = await self._append(connection, group) if group.rows else 0
+            head = await append_group(connection, self._shard, group) if group.rows else 0
         self.groups += 1
         self.commands += len(commands)
         return [_result(outcome, group.rows, head) for outcome in outcomes]
@@ -251,46 +229,6 @@ class Committer:
             _log.warning("connection.lost", error=repr(error))
             await self._drop_connection()
 
-    async def _load(
-        self, connection: asyncpg.Connection, commands: Sequence[Command], placed_again: Sequence[str]
-    ) -> Loaded:
-        keyed = PlaceHold | CreateKey | DeleteKey | RerateCharge
-        keys = {c.key_id for c in commands if isinstance(c, keyed) and c.key_id}
-        holds = {c.hold_id for c in commands if isinstance(c, HoldCommand) and not isinstance(c, PlaceHold)}
-        asked = [(c.stream_id, key) for c in commands if (key := idempotency_key_of(c)) is not None]
-        reratings = [c for c in commands if isinstance(c, RerateCharge)]
-        asked += [(c.stream_id, key) for c in reratings if (key := key_of_what_is_rerated(c)) is not None]
-        record = await connection.fetchrow(
-            _queries["lock_group"],
-            self._shard,
-            list({command.stream_id for command in commands}),
-            list(keys),
-            list(holds),
-            [stream for stream, _ in asked],
-            [key for _, key in asked],
-        )
-        assert record is not None  # the function returns one row
-        books = Books()
-        books.accounts = {a.account_id: a for a in _rows(_decode_accounts, record["accounts"])}
-        books.keys = {k.key_id: k for k in _rows(_decode_keys, record["keys"])}
-        books.holds = {h.hold_id: h for h in _rows(_decode_holds, record["holds"])}
-        pasts = {(p.stream_id, p.idempotency_key): p for p in _rows(_decode_pasts, record["replays"])}
-        loaded = Loaded(books, pasts, {})
-        missing = [hold_id for hold_id in holds if hold_id not in books.holds]
-        await self._recall(connection, loaded, [*missing, *placed_again])
-        return loaded
-
-    async def _recall(self, connection: asyncpg.Connection, loaded: Loaded, hold_ids: Sequence[str]) -> None:
-        """Add how these holds were placed and ended, where they were."""
-        if not hold_ids:
-            return
-        for record in await connection.fetch(_queries["hold_history"], self._shard, hold_ids):
-            stored = stored_event(record)
-            if isinstance(stored.event, EndEvent):
-                loaded.ends[stored.event.hold_id] = stored
-            elif isinstance(stored.event, HoldPlaced):
-                loaded.places[stored.event.hold_id] = stored
-
     async def _recall_refused(
         self, connection: asyncpg.Connection, group: Group, commands: Sequence[Command], outcomes: list[Outcome]
     ) -> None:
@@ -304,25 +242,10 @@ class Committer:
             for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True))
             if isinstance(command, PlaceHold) and outcome.refusal is not None
         ]
-        await self._recall(connection, group.loaded, [command.hold_id for _, command in refused])
+        await recall(connection, self._shard, group.loaded, [command.hold_id for _, command in refused])
         for index, command in refused:
             if command.hold_id in group.loaded.places:
                 outcomes[index] = group.decide([command])[0]
-
-    async def _append(self, connection: asyncpg.Connection, group: Group) -> int:
-        books = group.books
-        head: int = await connection.fetchval(
-            _queries["append_group"],
-            self._shard,
-            # In order, so that two groups that each open the same accounts do not deadlock.
-            _json([books.accounts[i] for i in sorted(group.changed_accounts)]),
-            _json([books.keys[i] for i in group.changed_keys]),
-            _json([books.holds[i] for i in group.placed_holds]),
-            _json([books.holds[i] for i in group.changed_holds]),
-            list(group.ended_holds),
-            _json([_event_row(nth, row) for nth, row in enumerate(group.rows, start=1)]),
-        )
-        return head
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
@@ -335,47 +258,6 @@ class Committer:
         self._is_begun = False
         if connection is not None:
             connection.terminate()
-
-
-class _EventRow(msgspec.Struct):
-    """A row of the log as ``append_group`` takes it."""
-
-    nth: int
-    stream_id: str
-    seq: int
-    type: str
-    at: datetime
-    hold_id: str | None
-    balance_microcents: int | None
-    held_microcents: int | None
-    idempotency_key: str | None
-    request_hash: str | None
-    payload: msgspec.Raw
-
-
-def _event_row(nth: int, row: Appended) -> _EventRow:
-    hashed = row.request_hash
-    return _EventRow(
-        nth,
-        row.stream_id,
-        row.seq,
-        row.event.__struct_config__.tag,  # type: ignore[arg-type]
-        row.at,
-        row.hold_id,
-        row.balance,
-        row.held,
-        row.idempotency_key,
-        None if hashed is None else "\\x" + hashed.hex(),
-        msgspec.Raw(row.payload.encode()),
-    )
-
-
-def _json(rows: list[Any]) -> str | None:
-    return _encode(rows).decode() if rows else None
-
-
-def _rows(decode: Callable[[str], list[State]], text: str | None) -> list[State]:
-    return [] if text is None else decode(text)
 
 
 def _result(outcome: Outcome, rows: Sequence[Appended], head: int) -> Committed | LedgerError:

@@ -14,18 +14,9 @@ import msgspec
 from msgspec.structs import replace
 
 from ledger.commands import (
-    AdjustBalance,
-    ChangePlan,
     Command,
-    CreateKey,
-    DeleteKey,
-    DrawHold,
     ExpireHold,
-    ExtendHold,
-    GrantCredit,
-    OpenAccount,
     PlaceHold,
-    RecordPriceEvent,
     RerateCharge,
     SettleHold,
     VoidHold,
@@ -45,6 +36,7 @@ from ledger.events import (
     encode_event,
 )
 from ledger.evolve import evolve
+from ledger.idempotency import idempotency_key_of, key_of_what_is_rerated
 from ledger.money import Microcents
 from ledger.state import AccountState, Books, ChargeState, KeyState, Scope
 
@@ -123,53 +115,6 @@ class Outcome(msgspec.Struct):
     account: AccountState | None = None
     key: KeyState | None = None
     replayed: bool = False  # the event is an earlier command's
-
-
-def idempotency_key_of(command: Command) -> str | None:
-    """The key under which the log remembers a command that no hold remembers.
-
-    The prefix keeps a key that a client chose from meeting one that we derive.
-    """
-    match command:
-        case PlaceHold() | SettleHold() | VoidHold() | ExpireHold() | ExtendHold():
-            return None
-        case DrawHold():
-            return _key_of_draw(command.hold_id, command.reference)
-        case RerateCharge():
-            return _key_of_correction(command, command.ordinal)
-        case GrantCredit():
-            return f"grant:{command.idempotency_key}"
-        case AdjustBalance():
-            return f"adjust:{command.idempotency_key}"
-        case ChangePlan():
-            return f"plan:{command.idempotency_key}"
-        case RecordPriceEvent():
-            return f"price:{command.idempotency_key}"
-        case OpenAccount():
-            return "open"
-        case CreateKey():
-            return f"key:{command.key_id}"
-        case DeleteKey():
-            return f"key-deleted:{command.key_id}"
-
-
-def key_of_what_is_rerated(command: RerateCharge) -> str | None:
-    """The key under which the log remembers what the command begins from: the correction before it, or the draw.
-
-    None for the first correction of a settlement, which its hold remembers.
-    """
-    if command.ordinal > 1:
-        return _key_of_correction(command, command.ordinal - 1)
-    return None if command.reference is None else _key_of_draw(command.hold_id, command.reference)
-
-
-def _key_of_draw(hold_id: str, reference: str) -> str:
-    return f"draw:{hold_id}:{reference}"
-
-
-def _key_of_correction(command: RerateCharge, ordinal: int) -> str:
-    part = "" if command.reference is None else f":{command.reference}"
-    return f"rerate:{ordinal}:{command.hold_id}{part}"
 
 
 class Group:

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from ledger import Ledger, reading
-from ledger.committer import Committer
 from ledger.group import Group
+from ledger.group_rows import append_group, load_group
 from ledger.reading import events_after, head_position
 from tests.conftest import Connect
 from tests.integration.ledger.conftest import waits_for_a_lock
@@ -21,26 +21,25 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 class Writer:
     """One group's two statements, by hand, on a connection whose transaction belongs to the test."""
 
-    def __init__(self, connection: asyncpg.Connection, connect: Connect) -> None:
+    def __init__(self, connection: asyncpg.Connection) -> None:
         self.connection = connection
-        self._committer = Committer(connect, shard=0, clock=lambda: NOON)
 
     async def lock(self, *commands: Any) -> Group:
         """What a group does first: lock its accounts, and decide."""
-        group = Group(await self._committer._load(self.connection, commands, ()), NOON)
+        group = Group(await load_group(self.connection, 0, commands, ()), NOON)
         assert all(outcome.refusal is None for outcome in group.decide(commands))
         return group
 
     async def append(self, group: Group) -> int:
         """What a group does last. Returns the head before it."""
-        return await self._committer._append(self.connection, group)
+        return await append_group(self.connection, 0, group)
 
     async def write(self, *commands: Any) -> int:
         return await self.append(await self.lock(*commands))
 
 
 async def writer(connect: Connect) -> Writer:
-    return Writer(await connect(), connect)
+    return Writer(await connect())
 
 
 class Follower:
@@ -161,7 +160,7 @@ async def test_groups_of_one_account_decide_one_after_the_other_and_those_of_two
 async def test_a_stream_that_another_opens_between_our_lock_and_our_look_at_what_was_there_is_a_replay(
     connect: Connect, admin: asyncpg.Connection, ledger: Ledger
 ) -> None:
-    other, watcher = Writer(admin, connect), await connect()  # only the owner may lock the table
+    other, watcher = Writer(admin), await connect()  # only the owner may lock the table
 
     async with admin.transaction():
         await admin.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")

@@ -25,7 +25,7 @@ from ledger import (
 )
 from ledger.commands import request_hash
 from ledger.events import ProgramRetired
-from ledger.group import idempotency_key_of
+from ledger.idempotency import idempotency_key_of
 from tests import strategies
 
 GRANT = GrantCredit(
