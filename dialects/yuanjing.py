@@ -83,7 +83,7 @@ class YuanjingHandlers:
     async def _tested(self, request: web.Request) -> TestAnswer:
         principal = await self._authenticator.authenticate(request)
         body = await read_json(request, TestBody)
-        price = self._program(body.ppid, principal).program.price(body.data)
+        price = (await self._program(body.ppid, principal)).program.price(body.data)
         return TestAnswer(TestData(ppid=body.ppid, data=body.data, result=units_of(price.total_microcents)))
 
     async def _queried(self, request: web.Request) -> QueryAnswer:
@@ -95,14 +95,14 @@ class YuanjingHandlers:
             CHAT_COMPLETIONS.name, body.product_id, body.config_data, principal.account_id
         )
         data = QueryData(
-            list_price=None if quote.list_price is None else quote.list_price.charged_cents.scaleb(-2),
-            price=quote.price.charged_cents.scaleb(-2),
+            list_price=None if quote.list_price is None else _in_units(quote.list_price.charged_cents),
+            price=_in_units(quote.price.charged_cents),
             config_data=body.config_data,
         )
         return QueryAnswer(data)
 
-    def _program(self, ppid: str, principal: Principal) -> PricedProgram:
-        """The program, if it may be seen: a customer sees what is sold to everybody or to its own account."""
+    async def _program(self, ppid: str, principal: Principal) -> PricedProgram:
+        """The program, if it may be seen: a customer sees what is or was sold to everybody, its plan or its account."""
         book = self._prices.book
         program, _, version = ppid.rpartition("@")
         if not program:
@@ -110,11 +110,10 @@ class YuanjingHandlers:
             program, version = ppid, str(versions[-1]) if versions else "0"
         if not version.isascii() or not version.isdigit() or len(version) > 9:
             raise ApiError("not_found", f"there is no pricing program {ppid[:100]!r}")
-        is_hidden = principal.role == "customer" and not book.is_sold_to(
-            principal.account_id, program=program, version=int(version)
-        )
         try:
-            if is_hidden:
+            if principal.role == "customer" and not await self._quoter.is_sold_to(
+                principal.account_id, program=program, version=int(version)
+            ):
                 raise ProgramNotPublished(program, int(version))
             return book.program(program, int(version))
         except ProgramNotPublished as error:
@@ -158,3 +157,8 @@ async def _enveloped(request: web.Request, answer: _Answer) -> web.Response:
         reply = json_reply(ErrorAnswer(ErrorData(known.message)), status=known.status)
         reply.headers.update(known.headers)
         return reply
+
+
+def _in_units(cents: Decimal) -> Decimal:
+    """Exact, whatever digits the arithmetic's context keeps."""
+    return Decimal(f"{cents}E-2")

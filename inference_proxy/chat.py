@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
+import structlog
 
+from inference_proxy.metrics import TALLY, UNKNOWN_METERS
 from inference_proxy.models import Model, ModelCatalog
 from inference_proxy.prepared import Prepared, Usage
 from inference_proxy.usage import UsageUnreadable, count, details, part_of
@@ -102,6 +104,7 @@ class ChatRequest(msgspec.Struct):
     stream_options: StreamOptions | None = None
 
 
+_log = structlog.get_logger(__name__)
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _NULL = msgspec.Raw(b"null")
@@ -147,28 +150,29 @@ def prepare(body: bytes, models: ModelCatalog) -> Prepared:
 def read_usage(usage: Any) -> Usage:
     """A usage object of the OpenAI shape in our words. Raises UsageUnreadable.
 
-    Parts that are not there are left out, but for cached and reasoning tokens. A part that we have no word for keeps
-    the backend's: it is charged as what it is a part of, and reported as a meter that the program does not read.
+    Parts that are not there are left out, but for cached and reasoning tokens. A part that we have no word for was not
+    in the bound: it is charged as what it is a part of, and reported.
     """
     if not isinstance(usage, dict):
         raise UsageUnreadable("there is no usage")
     prompt = count(usage, "prompt_tokens")
     output = count(usage, "completion_tokens", default=0)
     read: Usage = {"input_tokens": prompt, "cached_input_tokens": 0, "output_tokens": output, "reasoning_tokens": 0}
-    _read_parts(read, details(usage, "prompt_tokens_details"), _PROMPT_PARTS, prompt, "input")
-    _read_parts(read, details(usage, "completion_tokens_details"), _ANSWER_PARTS, output, "output")
+    _read_parts(read, details(usage, "prompt_tokens_details"), _PROMPT_PARTS, prompt)
+    _read_parts(read, details(usage, "completion_tokens_details"), _ANSWER_PARTS, output)
     read["mode"] = "thinking" if read["reasoning_tokens"] else "normal"
     return read
 
 
-def _read_parts(read: Usage, found: dict[str, Any], words: dict[str, str], whole: int, side: str) -> None:
+def _read_parts(read: Usage, found: dict[str, Any], words: dict[str, str], whole: int) -> None:
     for name in found:
         if name in words:
             part = part_of(count(found, name, default=0), whole, name)
             if part:
                 read[words[name]] = part
         elif name.endswith("_tokens") and name not in _PLAIN_PARTS and found[name]:
-            read[f"{side}_{name[:60]}"] = part_of(count(found, name), whole, name)
+            TALLY.count(UNKNOWN_METERS, name[:60])
+            _log.warning("usage.unknown_part", part=name[:60])
 
 
 def _refuse_unknown(fields: Iterable[str]) -> None:

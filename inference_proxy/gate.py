@@ -25,7 +25,7 @@ from inference_proxy.usage import UsageUnreadable, usage_object
 from ledger import Committed, Ledger, Microcents, PlaceHold, cents_text, new_id
 from ledger.errors import BudgetExceeded, InsufficientFunds, KeyUnknown, PlanOutdated
 from ledger.events import HoldSettled
-from pricing import Span, UsageError
+from pricing import Span, UsageBox, UsageError
 from wire import ApiError, read_body
 
 _log = structlog.get_logger(__name__)
@@ -164,6 +164,13 @@ class Gate:
         return headers
 
 
+def _fits(price: RequestPrice, box: UsageBox, left: Microcents) -> bool:
+    try:
+        return price.bound(box) <= left
+    except UsageError:  # a shorter answer can be one that the program refuses
+        return False
+
+
 def _as_api_error(error: ApiError | BackendBroke) -> ApiError:
     if isinstance(error, ApiError):
         return error
@@ -190,7 +197,7 @@ def _affordable(prepared: Prepared, price: RequestPrice, error: InsufficientFund
         middle = (low + high) // 2
         output = Span(0, middle * prepared.answers)
         box = {**prepared.box, **dict.fromkeys(prepared.answer_keys, output)}
-        if price.bound(box) <= left:
+        if _fits(price, box, left):
             low = middle
         else:
             high = middle

@@ -10,6 +10,7 @@ from inference_proxy.prepared import Usage
 from inference_proxy.terms import Terms
 from ledger import PRICE_BOOK, UNREACHABLE, Ledger, LedgerError, Microcents
 from pricing import PriceBook, PricedProgram, UsageBox, circumstances
+from pricing.coverage import coverage_of
 
 #: A published price is known to every worker after this long. Prices that must change at one moment everywhere are
 #: published ahead of it with an ``effective_from``.
@@ -25,8 +26,16 @@ class RequestPrice(msgspec.Struct, frozen=True):
     circumstances: Usage  # usage keys that no backend counts, as far as the program reads them
 
     def bound(self, box: UsageBox) -> Microcents:
-        """The most that a usage in the box costs, in microcents of the account. Raises pricing.UsageError."""
-        return self.priced.bound({**box, **self.circumstances} if self.circumstances else box)
+        """The most that a usage in the box costs, in microcents of the account.
+
+        Raises pricing.UsageError also when the program refuses a usage of the box: it would be served first, and free.
+        """
+        box = {**box, **self.circumstances} if self.circumstances else box
+        bound = self.priced.bound(box)
+        gap = coverage_of(self.priced.program).gap(box)
+        if gap is not None:
+            raise gap
+        return bound
 
     def usage(self, counted: Usage) -> Usage:
         """What the backend counted, with the circumstances: the usage as it is charged and stored."""

@@ -14,6 +14,9 @@ from wire import ApiError, Route, json_reply, moment_of, read_body, read_json
 #: With this header a metered request is answered by its quote: nothing is held, forwarded or charged.
 DRY_RUN = "x-tollgate-dry-run"
 
+_MEANT = frozenset({"true", "1", "yes", "on"})
+_NOT_MEANT = frozenset({"", "false", "0", "no", "off"})
+
 _BY_NAME = {operation.name: operation for operation in OPERATIONS}
 
 
@@ -61,6 +64,8 @@ class QuoteRoutes:
             if operation is None:
                 raise ApiError("invalid_request", f"there is no operation {body.operation[:100]!r}", param="operation")
             quote = await self._quoter.of_request(operation, bytes(body.request), account_id, at=at)
+        elif body.operation not in _BY_NAME and not self._quoter.knows(body.operation):
+            raise ApiError("invalid_request", f"there is no operation {body.operation[:100]!r}", param="operation")
         elif body.model is None:
             raise ApiError("invalid_request", "a usage is of a model", param="model")
         else:
@@ -72,6 +77,14 @@ class QuoteRoutes:
         principal = await self._authenticator.authenticate(request)
         body = await read_body(request, limit=operation.max_body)
         return json_reply(await self._quoter.of_request(operation, body, principal.account_id))
+
+
+def is_dry_run(request: web.Request) -> bool:
+    """Whether the request asks for its quote only. Raises ApiError where that cannot be told: it could cost money."""
+    said = request.headers.get(DRY_RUN, "").strip().lower()
+    if said not in _MEANT and said not in _NOT_MEANT:
+        raise ApiError("invalid_request", f"{DRY_RUN} is true or false, not {said[:40]!r}", param=DRY_RUN)
+    return said in _MEANT
 
 
 def _account(principal: Principal, asked: str | None) -> str | None:

@@ -14,6 +14,7 @@ from inference_proxy.prices import PriceFeed, RequestPrice
 from inference_proxy.terms import Terms, TermsOfAccounts
 from ledger import Microcents
 from pricing import ModelNotPriced, NoExchangeRate, Price, Span, Usage, UsageBox, UsageError
+from pricing.circumstances import CIRCUMSTANCES
 from wire import Cents, cents_of
 
 
@@ -64,6 +65,17 @@ class Quoter:
         self._models = models
         self._clock = clock
 
+    def knows(self, operation: str) -> bool:
+        """Whether the price book has a price of its own for the operation."""
+        return self._prices.book.has_operation(operation)
+
+    async def is_sold_to(self, account_id: str | None, *, program: str, version: int) -> bool:
+        """Whether the account pays, or paid, the prices of a version, or could as one of the customers of the list."""
+        terms = await self._terms_of(account_id)
+        return self._prices.book.is_sold_to(
+            account_id, plan=terms.plan, program=program, version=version, at=self._clock()
+        )
+
     async def of_request(
         self, operation: Operation, body: bytes, account_id: str | None, *, at: datetime | None = None
     ) -> Quote:
@@ -74,14 +86,18 @@ class Quoter:
     async def of_usage(
         self, operation: str, model: str, usage: Usage, account_id: str | None, *, at: datetime | None = None
     ) -> Quote:
-        """What exactly the usage costs. Raises UsageError for one that cannot be priced, ModelNotPriced."""
-        return await self._quote(operation, model, usage, account_id, at)
+        """What exactly the usage costs. Raises UsageError for one that cannot be priced, ModelNotPriced.
+
+        When it is and what plan the account is on is not for the usage to say.
+        """
+        counted = {key: value for key, value in usage.items() if key not in CIRCUMSTANCES}
+        return await self._quote(operation, model, counted, account_id, at)
 
     async def _quote(
         self, operation: str, model: str, box: UsageBox, account_id: str | None, at: datetime | None
     ) -> Quote:
         at = at or self._clock()
-        terms = Terms(None, None) if account_id is None else await self._terms.of(account_id)
+        terms = await self._terms_of(account_id)
         own = self._prices.of_request(operation, model, account_id, terms, at=at)
         listed = self._listed(operation, model, terms, at)
         keys = {*own.priced.program.keys, *(listed.priced.program.keys if listed is not None else ())}
@@ -96,6 +112,9 @@ class Quoter:
             price=_quoted(own, usage),
             max_hold_cents=cents_of(own.bound(box)),
         )
+
+    async def _terms_of(self, account_id: str | None) -> Terms:
+        return Terms(None, None) if account_id is None else await self._terms.of(account_id)
 
     def _listed(self, operation: str, model: str, terms: Terms, at: datetime) -> RequestPrice | None:
         try:

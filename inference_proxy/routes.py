@@ -12,7 +12,7 @@ from inference_proxy.gate import Gate
 from inference_proxy.models import Model, ModelCatalog
 from inference_proxy.operations import OPERATIONS, Operation
 from inference_proxy.prices import PriceFeed
-from inference_proxy.quote_routes import DRY_RUN, QuoteRoutes
+from inference_proxy.quote_routes import QuoteRoutes, is_dry_run
 from ledger.money import MICROCENTS_PER_UNIT
 from pricing import ModelNotPriced, Program, UsageError
 from wire import Route, json_reply
@@ -145,7 +145,7 @@ def inference_routes(gate: Gate, handlers: ModelHandlers, quotes: QuoteRoutes) -
 
 def _metered(gate: Gate, quotes: QuoteRoutes, operation: Operation) -> Route:
     async def serve(request: web.Request) -> web.StreamResponse:
-        if request.headers.get(DRY_RUN, "").lower() == "true":
+        if is_dry_run(request):
             return await quotes.dry_run(operation, request)
         return await gate.serve(operation, request)
 

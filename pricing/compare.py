@@ -133,7 +133,8 @@ def _jump(name: str, label: str, before: Fraction, after: Fraction) -> Jump:
 
 
 def _jumps_of_samples(before: Program, after: Program) -> Iterator[Jump]:
-    rounded_away = max(program.rounding.quantum_microcents for program in (before, after))
+    # The smaller quantum: a coarser one is a change of price itself.
+    rounded_away = min(program.rounding.quantum_microcents for program in (before, after))
     for usage in sample_usages(before.definition, after.definition):
         try:
             old, new = (program.price(usage).total_microcents for program in (before, after))

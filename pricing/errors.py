@@ -3,6 +3,7 @@
 PricingError
 ├── ProgramError         the text is not a price program; says at which line and column
 ├── UsageError           the usage cannot be priced; says which key and why
+│   └── PartAboveWhole   a part is larger than what it is a part of
 ├── ModelNotPriced       nothing in the price book prices that operation of that model at that time
 ├── NoExchangeRate       the program is in another currency than the account, and no rate is in effect
 ├── PriceJump            a price changes by so much that somebody must say that it is meant
@@ -39,6 +40,10 @@ class UsageError(PricingError):
         super().__init__(f"{key}: {reason}")
         self.key = key
         self.reason = reason
+
+
+class PartAboveWhole(UsageError):
+    """A part of a usage is larger than what it is a part of: more was cached, say, than came in."""
 
 
 class ModelNotPriced(PricingError):

@@ -35,7 +35,11 @@ DEAREST_EACH = Fraction(1, 1000)
 CHEAPEST_EACH = Fraction(1, 10**10)
 
 #: What the gate tells of the time; other values never come.
-CALENDAR: dict[str, list[int | Decimal]] = {"hour": list(range(24)), "weekday": list(range(1, 8))}
+CALENDAR: dict[str, list[int | Decimal]] = {
+    "minute": list(range(60)),
+    "hour": list(range(24)),
+    "weekday": list(range(1, 8)),
+}
 
 #: Usages that the conditions of one charge are tried on. Where more would be needed nothing is said.
 MAX_TRIALS = 10_000

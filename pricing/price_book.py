@@ -162,13 +162,20 @@ class PriceBook:
             raise ProgramNotPublished(program, version)
         return self._priced_by((program, version))
 
-    def is_sold_to(self, account_id: str | None, *, program: str, version: int) -> bool:
-        """Whether the version prices something, at whatever time, for everybody, for some plan, or for this account."""
+    def is_sold_to(self, account_id: str | None, *, plan: str | None, program: str, version: int, at: datetime) -> bool:
+        """Whether the version prices something by then, or did: for everybody, for the plan, or for the account."""
         return any(
             (each.event.program, each.event.version) == (program, version)
             and each.event.account_id in (None, account_id)
+            and each.event.plan in (None, plan)
+            and each.event.effective_from <= at
             for each in self._assignments()
         )
+
+    def is_retired(self, program: str, version: int, *, at: datetime) -> bool:
+        """Whether no assignment of the version prices anything at that moment."""
+        retired = self._retired.get((program, version))
+        return retired is not None and retired <= at
 
     def exchange_rate(self, currency: str, account_currency: str, at: datetime) -> Decimal | None:
         """What one unit of a program's currency is in an account's at that moment; None = they are the same.
@@ -178,6 +185,10 @@ class PriceBook:
         if currency == account_currency:
             return None
         return _rate(self._rates.get((currency, account_currency), []), currency, account_currency, at)
+
+    def has_operation(self, operation: str) -> bool:
+        """Whether some assignment is for this operation."""
+        return any(assigned == operation for _, assigned, _, _ in self._assigned)
 
     def published(self, program: str, version: int) -> ProgramPublished:
         """The event that published a version. Raises ProgramNotPublished."""

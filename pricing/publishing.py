@@ -1,6 +1,8 @@
 """Writing to the price book: a version of a program, what it prices from when on, its end, and exchange rates."""
 
 import hashlib
+import re
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 
@@ -9,13 +11,15 @@ import msgspec
 from ledger import PRICE_BOOK, Ledger, RecordPriceEvent
 from ledger.events import PriceBookEvent, ProgramAssigned, ProgramPublished, ProgramRetired, RatePublished
 from pricing.compare import jumps
-from pricing.errors import ModelNotPriced, PriceJump, SecondPersonNeeded
+from pricing.errors import ModelNotPriced, NoExchangeRate, PriceJump, SecondPersonNeeded
 from pricing.language.program import Program, parse_program
 from pricing.language.rounding import exact_text
 from pricing.price_book import PriceBook
 
 #: A larger step in any price is more often an accident than a decision.
 MAX_FACTOR = Decimal(10)
+
+_CURRENCY = re.compile(r"[A-Z]{3}")
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -64,7 +68,7 @@ async def assign(
 
     Raises ProgramNotPublished; PriceJump when what is in effect for the same then is another price by far, unless that
     is ``confirmed``; SecondPersonNeeded under the rule of ``two_people``; and ValueError for a time that is over or
-    empty: what was charged in the past stays as it was charged.
+    empty, and for a version that is retired by then: what was charged in the past stays as it was charged.
     """
     book = await read_price_book(ledger)
     published = book.published(assignment.program, assignment.version)
@@ -73,6 +77,8 @@ async def assign(
         raise ValueError(f"effective_until {assignment.effective_until} is not after effective_from")
     if two_people and assignment.assigned_by == published.published_by:
         raise SecondPersonNeeded(assignment.program, assignment.version, published.published_by)
+    if book.is_retired(assignment.program, assignment.version, at=assignment.effective_from):
+        raise ValueError(f"{assignment.program}@{assignment.version} is retired by {assignment.effective_from}")
     program = book.program(assignment.program, assignment.version).program
     replaced = _replaced(book, assignment)
     if replaced is not None and not confirmed:
@@ -92,13 +98,25 @@ async def retire(ledger: Ledger, retirement: ProgramRetired, *, now: datetime) -
     return retirement
 
 
-async def publish_rate(ledger: Ledger, rate: RatePublished, *, now: datetime) -> RatePublished:
-    """Convert prices of one currency into another's from a moment on. Raises ValueError for a rate that is none."""
+async def publish_rate(ledger: Ledger, rate: RatePublished, *, now: datetime, confirmed: bool = False) -> RatePublished:
+    """Convert prices of one currency into another's from a moment on.
+
+    Raises ValueError for a rate that is none, and PriceJump for one far from the rate in effect then, unless that is
+    ``confirmed``.
+    """
+    for currency in (rate.currency, rate.account_currency):
+        if not _CURRENCY.fullmatch(currency):
+            raise ValueError(f"{currency!r} is no currency: three capital letters, as in ISO 4217")
     if not rate.rate.is_finite() or rate.rate <= 0:
         raise ValueError(f"an exchange rate is above zero, not {rate.rate}")
     if rate.currency == rate.account_currency:
         raise ValueError(f"{rate.currency} needs no rate to itself")
     _refuse_past(rate.effective_from, now)
+    with suppress(NoExchangeRate):
+        book = await read_price_book(ledger)
+        before = book.exchange_rate(rate.currency, rate.account_currency, rate.effective_from)
+        if before is not None and not confirmed and _is_far(before, rate.rate):
+            raise PriceJump([f"1 {rate.currency} from {before} to {rate.rate} {rate.account_currency}"])
     await _record(ledger, "rate", rate)
     return rate
 
@@ -128,7 +146,13 @@ def _replaced(book: PriceBook, assignment: ProgramAssigned) -> Program | None:
     return priced.program
 
 
+def _is_far(before: Decimal, after: Decimal) -> bool:
+    return after > before * MAX_FACTOR or before > after * MAX_FACTOR
+
+
 def _refuse_jump(before: Program, after: Program) -> None:
+    if before.currency != after.currency:
+        raise PriceJump([f"the currency from {before.currency} to {after.currency}"])
     found = jumps(before, after, MAX_FACTOR)
     if found:
         raise PriceJump([f"{jump.charge} from {exact_text(jump.before)} to {exact_text(jump.after)}" for jump in found])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ledger.events import ProgramAssigned, ProgramPublished, ProgramRetired, RatePublished
 from pricing import PriceBook
@@ -36,8 +37,6 @@ def add_commands(prices: Any) -> None:
     whom.add_argument("--account", help="only this account")
     assignment.add_argument("--until", type=moment, help="RFC 3339 (default: without end)")
     assignment.set_defaults(run=_assign)
-    for command in (new, assignment):
-        command.add_argument("--confirm", action="store_true", help="a price that jumps more than tenfold is meant")
     retirement = prices.add_parser("retire", help="end all assignments of a version")
     retirement.add_argument("version", metavar="PROGRAM@VERSION", type=version_named)
     retirement.set_defaults(run=_retire)
@@ -46,6 +45,8 @@ def add_commands(prices: Any) -> None:
     rate.add_argument("account_currency", help="of the accounts, e.g. USD")
     rate.add_argument("rate", type=exact_number, help="units of the account's currency for one of the program's")
     rate.set_defaults(run=_rate)
+    for command in (new, assignment, rate):
+        command.add_argument("--confirm", action="store_true", help="a price that jumps more than tenfold is meant")
     for command in (assignment, retirement, rate):
         command.add_argument("--from", dest="start", type=moment, help="RFC 3339 (default: now)")
     for command in (new, assignment, retirement, rate):
@@ -77,13 +78,18 @@ def moment(text: str) -> datetime:
     """RFC 3339; without an offset it is UTC. Raises argparse's error for anything else."""
     try:
         at = datetime.fromisoformat(text)
-    except ValueError as error:
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no moment: 2027-01-01T00:00:00Z") from error
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def file_of(program: str, version: int) -> str:
+    """The name of an exported version; an id may have characters that would lead a file elsewhere."""
+    return f"{quote(program, safe='')}@{version}.toml"
 
 
 async def _publish(options: argparse.Namespace) -> None:
-    text = options.file.read_text()
+    text = options.file.read_text(encoding="utf-8")
     async with open_ledger(load_settings(options.config)) as ledger:
         published = await publish(ledger, text, published_by=_person(options), confirmed=options.confirm)
     print(f"{published.program}@{published.version}  {published.digest}")
@@ -130,7 +136,7 @@ async def _rate(options: argparse.Namespace) -> None:
         published_by=_person(options),
     )
     async with open_ledger(load_settings(options.config)) as ledger:
-        await publish_rate(ledger, rate, now=now)
+        await publish_rate(ledger, rate, now=now, confirmed=options.confirm)
     print(_told(rate))
 
 
@@ -157,7 +163,7 @@ async def _export(options: argparse.Namespace) -> None:
     events = [stored.event for stored in book.history()]
     programs = [event for event in events if isinstance(event, ProgramPublished)]
     for event in programs:
-        (options.directory / f"{event.program}@{event.version}.toml").write_text(event.text)
+        (options.directory / file_of(event.program, event.version)).write_text(event.text, encoding="utf-8")
     assignments = [event for event in events if isinstance(event, ProgramAssigned)]
     with (options.directory / "assignments.csv").open("w", newline="") as file:
         table = csv.writer(file)

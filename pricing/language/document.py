@@ -16,6 +16,10 @@ from pricing.language.positions import Path, Positions
 #: Characters of a program. A long price list of images has some ten thousand; parsing must stay quick.
 MAX_TEXT = 200_000
 
+#: No key of a program has more than two.
+MAX_KEY_PARTS = 32
+
+_QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 _NUMBER = re.compile(r"\d+(?:_\d+)*(?:\.\d+)?", re.ASCII)
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -27,12 +31,19 @@ class Document:
         self.text = text
         if len(text) > MAX_TEXT:
             raise ProgramError(f"a program has at most {MAX_TEXT} characters", 1, 1)
+        self._refuse_long_keys()
         try:
             self.root = Table(self, (), tomllib.loads(text, parse_float=_decimal))
         except RecursionError:
             raise ProgramError("values are nested too deep", 1, 1) from None
         except ValueError as error:
             raise self._not_toml(str(error)) from None
+
+    def _refuse_long_keys(self) -> None:
+        """The time of reading a dotted key rises with the square of its parts."""
+        for number, line in enumerate(self.text.split("\n"), start=1):
+            if max(part.count(".") for part in _QUOTED.sub("", line).split("=")) > MAX_KEY_PARTS:
+                raise ProgramError(f"a key has more than {MAX_KEY_PARTS} parts", number, 1)
 
     def fail(self, path: Path, message: str) -> NoReturn:
         raise ProgramError(message, *Positions(self.text).of_value(path))

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
+from pricing.errors import PartAboveWhole
 from pricing.language.definition import Cases, Definition, Flat, Graduated, Volume
 from pricing.language.expressions import can_be_negative
 from pricing.language.interpreter import ExactAlgebra
@@ -93,7 +94,7 @@ class _PriceWriter(ProgramWriter):
         charge = planned.charge
         with self._if_applies(planned):
             if can_be_negative(charge.meter):
-                self.refuse(f"{self.algebra.number(charge.meter)} < 0", negative_meter(charge))
+                self.refuse(f"{self.algebra.number(charge.meter)} < 0", negative_meter(charge), PartAboveWhole)
             match charge.rate:
                 case Flat():
                     self.source.line(f"total += {steps} * {self.source.whole(planned.weights[0])}")

@@ -6,7 +6,6 @@ Parsing the canonical text gives an equal tree again. Comments are not part of t
 from collections.abc import Iterator
 from decimal import Decimal
 
-from ledger.money import MICROCENTS_PER_UNIT
 from pricing.language.definition import Adjustment, Cases, Charge, Definition, Flat, Graduated, Volume
 from pricing.language.expressions import (
     ZERO,
@@ -115,7 +114,7 @@ def _rounding(rounding: Rounding) -> list[str]:
     if rounding.quantum_microcents in names:
         quantum = _quoted(names[rounding.quantum_microcents])
     else:
-        quantum = _number(Decimal(rounding.quantum_microcents) / MICROCENTS_PER_UNIT)
+        quantum = _number(Decimal(f"{rounding.quantum_microcents}E-8"))
     return _table("rounding", {"mode": _quoted(rounding.mode), "quantum": quantum})
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ledger.money import Microcents
+from pricing.circumstances import CIRCUMSTANCES
 from pricing.errors import ProgramError
 from pricing.language.bound import compile_bound
 from pricing.language.definition import Adjustment, Charge, Definition
@@ -18,10 +19,6 @@ from pricing.language.reader import read_definition
 from pricing.language.receipt import Price
 from pricing.language.rounding import Rounding
 from pricing.language.usage import Usage, UsageBox
-
-#: Usage keys that count something one could charge for, besides those that end in ``_tokens`` or ``_seconds``.
-_METERS = frozenset({"characters", "images", "pages", "requests", "samples", "steps", "tokens", "seconds"})
-_METER_ENDINGS = ("_tokens", "_seconds", "_characters", "_images", "_pages", "_requests", "_bytes")
 
 
 class Program(msgspec.Struct, frozen=True, eq=False):
@@ -95,18 +92,14 @@ def parse_program(text: str) -> Program:
 
 
 def unknown_meters(program: Program, usage: Usage) -> tuple[str, ...]:
-    """The keys of the usage that count something, above zero, which the program neither reads nor declares
-    ``not_charged``. The caller reports them: the backend counts what the price list has not heard of."""
+    """The keys of the usage with a number above zero that the program neither reads nor declares ``not_charged``. The
+    caller reports them: the backend counts what the price list has not heard of."""
     return tuple(
         key
         for key, value in usage.items()
-        if key not in program.keys and key not in program.definition.not_charged
-        if _is_meter(key) and _is_above_zero(value)
+        if key not in program.keys and key not in program.definition.not_charged and key not in CIRCUMSTANCES
+        if _is_above_zero(value)
     )
-
-
-def _is_meter(key: str) -> bool:
-    return key in _METERS or key.endswith(_METER_ENDINGS)
 
 
 def _is_above_zero(value: Any) -> bool:

@@ -7,6 +7,7 @@ price are errors, because in a price list a slip of the pen costs money.
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from fractions import Fraction
 from typing import Literal, TypeVar, cast
 
 from ledger.money import MICROCENTS_PER_CENT, MICROCENTS_PER_UNIT
@@ -150,10 +151,10 @@ class _Reader:
         quantum = table.values["quantum"]
         if isinstance(quantum, str) and quantum in QUANTA:
             return Rounding(mode, QUANTA[quantum])
-        microcents = table.positive("quantum") * MICROCENTS_PER_UNIT
-        if microcents != microcents.to_integral_value():
+        microcents = Fraction(table.positive("quantum")) * MICROCENTS_PER_UNIT
+        if microcents.denominator != 1:
             table.fail("quantum", "'quantum' must be microcent, cent, or an amount of whole microcents")
-        return Rounding(mode, int(microcents))
+        return Rounding(mode, microcents.numerator)
 
     def defaults(self, table: Table) -> dict[str, Decimal | str | bool]:
         defaults: dict[str, Decimal | str | bool] = {}

@@ -18,7 +18,6 @@ class ProgramWriter:
         self.source = source
         self.kinds = definition.keys()
         self.key_names = {key: source.bind("key", key) for key in self.kinds}
-        self._usage_error = source.bind("usage_error", UsageError)
 
     def fetch(self) -> dict[str, str]:
         """Reads every key of the program, whether or not a condition will need it, so that a missing key is found
@@ -62,10 +61,10 @@ class ProgramWriter:
             f"if {variable} is not True and {variable} is not False: {check}({self.key_names[key]}, {variable})"
         )
 
-    def refuse(self, condition: str, refusal: tuple[str, str]) -> None:
-        """Raises UsageError with the key and the reason if the condition holds."""
+    def refuse(self, condition: str, refusal: tuple[str, str], error: type[UsageError] = UsageError) -> None:
+        """Raises the error with the key and the reason if the condition holds."""
         key, reason = self.source.bind("key", refusal[0]), self.source.bind("reason", refusal[1])
-        self.source.line(f"if {condition}: raise {self._usage_error}({key}, {reason})")
+        self.source.line(f"if {condition}: raise {self.source.bind('usage_error', error)}({key}, {reason})")
 
 
 def negative_meter(charge: Charge) -> tuple[str, str]:

@@ -383,7 +383,7 @@ async def test_the_commands_of_the_document_run_as_they_stand(demo: RunningDemo,
     first_program = snippets((Path(__file__).parents[2] / "docs" / "pricing.md").read_text(), "toml")[0]
     (demo.directory.home / "qwen3-32b.toml").write_text(first_program)
     for name in ("pro", "special"):
-        await publish(demo, program("0.0000001", name=name))
+        await publish(demo, program("0.0001", name=name))
     [commands] = snippets(document_section("The price book"), "sh")
 
     for line in commands.splitlines():

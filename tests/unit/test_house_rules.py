@@ -25,7 +25,6 @@ EXCEPTIONS = {
     ("ledger/money.py", "division"): "of two Decimals that come out exactly: the largest amount in cents",
     ("pricing/language/definition.py", "division"): "of Fractions, exact",
     ("pricing/language/expressions.py", "division"): "of Fractions, exact",
-    ("pricing/language/format.py", "division"): "of a Decimal by a power of ten, exact",
     ("pricing/language/plan.py", "division"): "of Fractions, exact",
     ("pricing/language/receipt.py", "division"): "of Fractions, exact",
     ("pricing/language/usage.py", "float"): "asks whether a value is one, to refuse it",

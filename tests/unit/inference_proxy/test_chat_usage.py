@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from inference_proxy.chat import prepare, read_usage
 from inference_proxy.models import Model, ModelCatalog
 from inference_proxy.usage import UsageUnreadable
-from pricing import Span, parse_program, unknown_meters
+from pricing import Span
 
 MODELS = ModelCatalog([Model(id="m", context_length=1000, max_output_tokens=100)])
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 50}).encode()
@@ -48,16 +49,14 @@ def test_without_details_nothing_was_cached_and_nothing_was_reasoned() -> None:
         }
 
 
-def test_a_part_without_a_word_is_told_as_a_meter_that_the_program_does_not_read() -> None:
+def test_a_part_without_a_word_is_charged_as_its_whole_and_reported() -> None:
     details = {"telepathy_tokens": 3, "shyness_tokens": 0, "note": "x"}
-    usage = read_usage({"prompt_tokens": 4, "completion_tokens": 3, "prompt_tokens_details": details})
-    program = parse_program(
-        'id = "p"\ncurrency = "USD"\nnot_charged = ["cached_input_tokens", "reasoning_tokens"]\n'
-        '[[charges]]\nname = "all"\nmeter = "input_tokens + output_tokens"\nprice = 1\n'
-    )
+    with capture_logs() as logs:
+        usage = read_usage({"prompt_tokens": 4, "completion_tokens": 3, "prompt_tokens_details": details})
 
-    assert unknown_meters(program, usage) == ("input_telepathy_tokens",)
-    assert program.price(usage).total_microcents == 7 * 10**8
+    # It was not in the bound, so that no program may get to see it.
+    assert usage == read_usage({"prompt_tokens": 4, "completion_tokens": 3})
+    assert [(entry["event"], entry["part"]) for entry in logs] == [("usage.unknown_part", "telepathy_tokens")]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,6 @@ def test_a_part_without_a_word_is_told_as_a_meter_that_the_program_does_not_read
     [
         {"prompt_tokens_details": {"audio_tokens": 5}},
         {"prompt_tokens_details": {"cached_tokens": -1}},
-        {"prompt_tokens_details": {"telepathy_tokens": 5}},
         {"prompt_tokens_details": [1]},
         {"completion_tokens_details": {"reasoning_tokens": 4}},
         {"completion_tokens_details": {"image_tokens": "1"}},
@@ -102,8 +100,6 @@ def test_what_is_read_lies_in_the_box_of_its_request_for_every_word_that_program
     for key, value in read.items():
         if key == "mode":
             assert value in box["mode"]
-        elif key in box:
+        else:
             assert isinstance(box[key], Span)
             assert box[key].low <= value <= box[key].high
-        else:  # a word of the backend's own
-            assert key.startswith(("input_", "output_"))
