@@ -14,6 +14,7 @@ from ledger.sql import load_queries
 
 _queries = load_queries("ledger")
 _decode_charge = msgspec.json.Decoder(HoldSettled | HoldDrawn, float_hook=Decimal).decode
+_decode_terms = msgspec.json.Decoder(tuple[str | None, Decimal | None]).decode
 _decode_corrections = msgspec.json.Decoder(tuple[ChargeRerated, ...]).decode
 
 
@@ -38,6 +39,8 @@ class StoredCharge(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     event: HoldSettled | HoldDrawn
     corrections: tuple[ChargeRerated, ...] = ()  # oldest first
+    plan: str | None = None  # that its hold was priced for
+    exchange_rate: Decimal | None = None  # that its hold was converted at; None = it was in the account's currency
 
     @property
     def reference(self) -> str | None:
@@ -76,7 +79,8 @@ async def charges(connection: Connection, shard: int, asked: ChargesAsked) -> As
 
 
 def _stored_charge(record: asyncpg.Record) -> StoredCharge:
-    position, account_id, at, payload, currency, available, corrections = record
+    position, account_id, at, payload, currency, available, corrections, terms = record
+    plan, exchange_rate = _decode_terms(terms)
     return StoredCharge(
         position=position,
         account_id=account_id,
@@ -85,4 +89,6 @@ def _stored_charge(record: asyncpg.Record) -> StoredCharge:
         at=at,
         event=_decode_charge(payload),
         corrections=() if corrections is None else _decode_corrections(corrections),
+        plan=plan,
+        exchange_rate=exchange_rate,
     )

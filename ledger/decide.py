@@ -198,8 +198,8 @@ def _rerate(scope: Scope, command: RerateCharge) -> ChargeRerated:
     charge = scope.charge
     if charge is None or charge.corrections != command.ordinal - 1 or charge.key_id != command.key_id:
         raise ChargeUnknown(command.hold_id, command.reference, corrections=command.ordinal - 1)
+    # Nothing more or less is a correction too: the charge is the right program's from then on.
     more = _bookable(command.amount_microcents) - charge.amount
-    _positive(Microcents(abs(more)))
     # The request was served: what its correction adds is refused for lack of money, not for the key's budget.
     _check_funds(account, Microcents(max(more, 0)))
     return ChargeRerated(

@@ -48,7 +48,9 @@ WHERE shard = $1 AND stream_id = $2 AND hold_id = $3 ORDER BY position
 -- Settlements and draws, each with its account and its corrections, in order.
 -- $1 shard, $2 from, $3 until, $4 account or null, $5 models or null, $6 operation or null,
 -- $7 program or null, $8 its version
-SELECT e.position, e.stream_id, e.at, e.payload, a.currency, a.credited - a.spent - a.held AS available, c.corrections
+SELECT e.position, e.stream_id, e.at, e.payload, a.currency, a.credited - a.spent - a.held AS available, c.corrections,
+       (SELECT json_build_array(p.payload -> 'plan', p.payload ->> 'exchange_rate') FROM events p
+        WHERE p.shard = e.shard AND p.hold_id = e.hold_id AND p.type = 'hold.placed') AS terms
 FROM events e
 JOIN account_states a ON a.shard = e.shard AND a.account_id = e.stream_id
 LEFT JOIN (

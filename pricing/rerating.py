@@ -136,7 +136,7 @@ class Rerating:
                 correction = self.correction(charge)
             except PricingError:
                 continue
-            if correction is not None and not correction.is_done and correction.difference:
+            if correction is not None and not correction.is_done:
                 yield correction
 
     def _add(self, correction: Correction) -> None:
@@ -145,8 +145,6 @@ class Rerating:
         effect.charges += 1
         effect.before += correction.before
         effect.after += correction.after
-        if correction.difference == 0:
-            return
         line = (charge.account_id, charge.event.hold_id, charge.reference, correction.ordinal,
                 correction.before, correction.after)  # fmt: skip
         self._digest.update(_encode(line))

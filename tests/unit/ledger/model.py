@@ -224,7 +224,6 @@ class Model:
         if not is_next or (hold["account"], hold["key"]) != (command.stream_id, command.key_id):
             return reasons | {"ChargeUnknown"}
         more = command.amount_microcents - amounts[-1]
-        reasons |= _unless(more, "InvalidAmount")
         if more > 0 and more > self.available(command.stream_id):
             reasons |= {"InsufficientFunds"}
         if not reasons:

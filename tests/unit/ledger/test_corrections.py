@@ -128,8 +128,19 @@ def test_what_is_no_charge_is_not_corrected(command: Any) -> None:
     assert type(scene.refusal(command)).__name__ == "ChargeUnknown"
 
 
-@pytest.mark.parametrize("amount", [40, -1, MAX_AMOUNT + 1, 41.0])
-def test_a_correction_says_another_amount_that_can_be_booked(amount: Any) -> None:
+def test_a_correction_to_the_same_amount_moves_the_charge_to_the_right_program_and_no_money() -> None:
+    scene = charged(40)
+    before = scene.money()
+
+    scene.submit(rerate("hold_1", 40))
+
+    event = scene.last()
+    assert (event.charged_microcents, event.refunded_microcents, scene.money()) == (0, 0, before)
+    assert scene.submit(rerate("hold_1", 39, ordinal=2))[0] == "accepted"
+
+
+@pytest.mark.parametrize("amount", [-1, MAX_AMOUNT + 1, 41.0])
+def test_a_correction_says_an_amount_that_can_be_booked(amount: Any) -> None:
     assert type(charged(40).refusal(rerate("hold_1", amount))).__name__ == "InvalidAmount"
 
 

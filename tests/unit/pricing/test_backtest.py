@@ -144,3 +144,33 @@ def test_the_models_of_a_program_are_those_that_any_version_was_ever_assigned_to
 
     assert models_priced_by(book, "p") == ["a", "m", "n"]
     assert models_priced_by(book, "q") == []
+
+
+def test_a_candidate_that_reads_the_plan_gets_that_of_the_hold() -> None:
+    more = "[defaults]\nplan = 'free'\n"
+    text = "pages * 4 if plan == 'free' else pages"
+    candidate = priced_by(text, more=more)
+
+    tested = backtest(
+        [charge(UNIT, {"pages": 1}, plan="gold"), charge(UNIT, {"pages": 1}, account_id="acct_b")], candidate
+    )
+
+    assert tested.accounts == {("USD", "acct_a"): Revenue(1, UNIT, UNIT), ("USD", "acct_b"): Revenue(1, UNIT, 4 * UNIT)}
+
+
+def test_what_was_converted_is_converted_again_at_the_rate_of_its_hold() -> None:
+    book = book_of(
+        RatePublished(
+            currency="CNY",
+            account_currency="USD",
+            rate=Decimal("9"),
+            effective_from=NOON - timedelta(days=900),
+            published_by="anna",
+        )
+    )
+    candidate = book.program("p", 1)
+    stored = charge(UNIT, {"pages": 100}, price=candidate.ref, exchange_rate=Decimal("0.5"))
+    unpinned = charge(UNIT, {"pages": 100}, price=candidate.ref)
+
+    assert backtest([stored], candidate, book).totals == {"USD": Revenue(1, UNIT, 350_000_000)}
+    assert backtest([unpinned], candidate, book).totals == {"USD": Revenue(1, UNIT, 6_300_000_000)}

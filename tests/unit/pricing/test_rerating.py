@@ -79,13 +79,13 @@ def test_another_plan_has_another_id(other: list[StoredCharge]) -> None:
     assert rerating([wrongly_charged(1)]).digest != rerating(other).digest
 
 
-def test_a_charge_that_is_right_by_chance_is_told_and_not_corrected() -> None:
+def test_a_charge_that_is_right_by_chance_is_moved_to_the_right_program_as_well() -> None:
     stored = charge(2 * UNIT, {"pages": 1}, price=WRONG.ref)
 
     planned = rerating([stored])
 
-    assert planned.effects == {"acct_a": Effect("USD", charges=1, before=2 * UNIT, after=2 * UNIT)}
-    assert list(planned.to_correct([stored])) == []
+    assert planned.effects == {"acct_a": Effect("USD", charges=1, to_correct=1, before=2 * UNIT, after=2 * UNIT)}
+    assert [correction.difference for correction in planned.to_correct([stored])] == [0]
 
 
 def test_what_the_right_program_cannot_price_is_told_and_left() -> None:
