@@ -41,7 +41,8 @@ class QuotedPrice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True):
-    """For a request, ``usage`` is the dearest that it could have, and the prices are of that."""
+    """For a request, ``usage`` is the dearest at the ends of what it could have, and the prices are of that. Between
+    them a tier can make a shorter answer dearer; ``max_hold_cents`` covers that too."""
 
     object: str = "quote"
     model: str

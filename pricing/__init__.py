@@ -10,7 +10,7 @@ how far it moves prices, and ``chart`` draws it; ``samples`` finds the usages wh
 one charged; ``repricing`` prices a stored charge again, for both. ``importers`` turn the price lists of others into
 programs.
 
-Nothing here reads a clock, a file or the network.
+Nothing here reads a clock, a file or the network, but for ``publishing`` and ``rerating``, which ask the ledger.
 """
 
 from pricing.circumstances import circumstances

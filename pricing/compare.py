@@ -4,7 +4,7 @@ A misplaced decimal point, or a price per million written as one per thousand, s
 of what the same usage costs. Both are looked at, because a charge can be renamed, and a meter can change its unit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain
@@ -135,7 +135,8 @@ def _jump(name: str, label: str, before: Fraction, after: Fraction) -> Jump:
 def _jumps_of_samples(before: Program, after: Program) -> Iterator[Jump]:
     # The smaller quantum: a coarser one is a change of price itself.
     rounded_away = min(program.rounding.quantum_microcents for program in (before, after))
-    for usage in sample_usages(before.definition, after.definition):
+    left_to_defaults = before.definition.defaults.keys() & after.definition.defaults.keys()
+    for usage in _with_and_without(sample_usages(before.definition, after.definition), left_to_defaults):
         try:
             old, new = (program.price(usage).total_microcents for program in (before, after))
         except UsageError:
@@ -143,6 +144,14 @@ def _jumps_of_samples(before: Program, after: Program) -> Iterator[Jump]:
         # A difference of one quantum can come from rounding alone.
         if abs(new - old) > rounded_away:
             yield Jump(f"whole price of {_spelt_out(usage)}", _in_units(Fraction(old)), _in_units(Fraction(new)))
+
+
+def _with_and_without(usages: Iterable[Usage], keys: Collection[str]) -> Iterator[Usage]:
+    """Each usage, and once more without these keys: most requests leave it to the program what they are."""
+    for usage in usages:
+        yield usage
+        if keys:
+            yield {key: value for key, value in usage.items() if key not in keys}
 
 
 def _in_units(microcents: Fraction) -> Fraction:

@@ -65,6 +65,9 @@ def import_wanqing(document: Any, *, provider: str | None = None) -> PriceList:
         models = msgspec.convert(_unwrapped(document), tuple[_Model, ...])
     except msgspec.ValidationError as error:
         raise ValueError(f"this is not a list of Wanqing's model instances: {error}") from None
+    named = [model.model_instance.model_instance_id for model in models]
+    if len(set(named)) != len(named):
+        raise ValueError(f"{next(id for id in named if named.count(id) > 1)} is listed twice")
     by_id = {model.model_instance.model_instance_id: model for model in models}
     ids = program_ids(by_id)
     left_out = {id: list(_left_out(id, model)) for id, model in by_id.items() if model.price_info}
@@ -107,11 +110,19 @@ def _left_out(model: str, instance: _Model) -> Iterator[NotExpressed]:
         if len(info.pricing_tiers) != 1:
             reason = "what chooses among several pricingTiers of one range is not documented"
             yield NotExpressed(model=model, what="pricingTiers", reason=reason)
+        for range in (info.input_range, info.output_range):
+            if not 0 <= range[0] < range[1]:
+                yield NotExpressed(model=model, what="inputRange", reason=f"{list(range)} is no range of lengths")
+        prices = [price for tier in info.pricing_tiers for price in (tier.input, *(each.price for each in tier.output))]
+        if any(price < 0 or not price.is_finite() for price in prices):
+            yield NotExpressed(model=model, what="pricingTiers", reason="a price is below zero")
         if any(_overlap(info, other) for other in instance.price_info if other is not info):
             yield NotExpressed(model=model, what="inputRange", reason="ranges overlap: two prices for one request")
         modes = {price.mode for tier in info.pricing_tiers for price in tier.output}
         if not modes or not modes <= set(_MODES):
             yield NotExpressed(model=model, what="output", reason=f"modes {sorted(modes)} are not known")
+        elif any(len({price.mode for price in tier.output}) < len(tier.output) for tier in info.pricing_tiers):
+            yield NotExpressed(model=model, what="output", reason="a mode has two prices")
 
 
 def _overlap(info: _PriceInfo, other: _PriceInfo) -> bool:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from tests.acceptance.client import Answer
@@ -398,3 +399,44 @@ async def test_the_quotes_of_the_document_are_answered(customer: Customer) -> No
     assert len(bodies) == 2
     for body in bodies:
         assert (await quote(customer, **json.loads(body))).status == 200
+
+
+async def test_what_the_program_could_not_price_is_refused_before_it_is_served(
+    demo: RunningDemo, customer: Customer
+) -> None:
+    text = program("1", name="short-prompts")
+    text = text[: text.index("price = ")] + 'prices = [{ when = "input_tokens <= 300", price = 0.00001 }]\n'
+    await assign(demo, await publish(demo, text), "--account", customer.account_id)
+    events, forwarded = await demo.count_events(), await demo.count_forwarded()
+    long = [{"role": "user", "content": "x" * 400}]
+
+    for stream in (False, True):
+        refused = await customer.chat(messages=long, max_tokens=3, stream=stream)
+        assert (refused.status, refused.error["code"]) == (400, "invalid_request")
+        assert "input_tokens" in refused.error["param"]
+    assert (await demo.count_events(), await demo.count_forwarded()) == (events, forwarded)
+
+
+@pytest.mark.parametrize("said", ["maybe", "2", "tru e"])
+async def test_a_dry_run_that_cannot_be_told_from_a_real_one_is_refused(customer: Customer, said: str) -> None:
+    answer = await customer.demo.http.post(
+        "/v1/chat/completions", request(max_tokens=3), headers={**customer.bearer(), "x-tollgate-dry-run": said}
+    )
+    assert (answer.status, answer.error["param"]) == (400, "x-tollgate-dry-run")
+
+
+async def test_a_usage_does_not_say_which_plan_it_is_priced_on(demo: RunningDemo, customer: Customer) -> None:
+    more = '[[adjustments]]\nname = "pro"\nwhen = "plan == \'pro\'"\nfactor = 0.1\n'
+    text = program("0.001", name="by-plan", more='[defaults]\nplan = "free"') + more
+    await assign(demo, await publish(demo, text), "--account", customer.account_id)
+
+    claimed = await quote(customer, model=MODEL, usage={**USAGE, "plan": "pro", "hour": 3})
+
+    assert claimed.json["price"]["charged_cents"] == 130
+    assert claimed.json["max_hold_cents"] == 130
+
+
+async def test_an_operation_that_nobody_prices_is_not_quoted(customer: Customer) -> None:
+    answer = await quote(customer, model=MODEL, usage=USAGE, operation="no.such.operation")
+
+    assert (answer.status, answer.error["param"]) == (400, "operation")

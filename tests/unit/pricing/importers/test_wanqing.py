@@ -81,6 +81,9 @@ def test_the_modes_cost_what_they_list_wherever_the_list_comes_from():
         ({**SHORT, "usageScene": "finetuning"}, "usageScene"),
         ({**SHORT, "pricingTiers": SHORT["pricingTiers"] * 2}, "pricingTiers"),
         (price_info([0, 10], [0, 10], "1", {"dreaming": "1"}), "output"),
+        (price_info([10, 0], [0, 10], "1", {"normal": "1"}), "inputRange"),
+        (price_info([0, -1], [0, 10], "1", {"normal": "1"}), "inputRange"),
+        (price_info([0, 10], [0, 10], "-1", {"normal": "1"}), "pricingTiers"),
     ],
 )
 def test_what_cannot_be_expressed_keeps_the_model_out_and_is_named(info, what):
