@@ -7,7 +7,7 @@ import asyncio
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import pytest_asyncio
+import structlog
 from hypothesis import HealthCheck, settings
 
 from ledger import Ledger
@@ -45,6 +46,13 @@ class Clock:
     def advance(self, **duration: int) -> None:
         """Move by a ``timedelta`` of this duration; a negative one steps back."""
         self.now += timedelta(**duration)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command that a test runs in its own process sets up logging for good."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

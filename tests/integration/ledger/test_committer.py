@@ -191,12 +191,9 @@ class _FullDisk:
 async def test_a_log_that_cannot_be_written_ends_no_committer(ledger: Ledger) -> None:
     structlog.configure(logger_factory=lambda *_: _FullDisk())
     poison = place("nul\0", 1)
-    try:
-        async with asyncio.timeout(20):
-            first = await asyncio.gather(ledger.submit(open_account()), ledger.submit(poison), return_exceptions=True)
-            again = await ledger.submit(open_account())
-    finally:
-        structlog.reset_defaults()
+    async with asyncio.timeout(20):
+        first = await asyncio.gather(ledger.submit(open_account()), ledger.submit(poison), return_exceptions=True)
+        again = await ledger.submit(open_account())
 
     assert isinstance(first[1], Exception)
     assert again.stored.seq == 1
