@@ -210,8 +210,10 @@ async def _wait_until_ready(server_url: str, stop: asyncio.Event) -> None:
 def _announce(demo: Demo) -> None:
     ROOT.mkdir(exist_ok=True)
     file = ROOT / "demo.json"
-    file.touch(mode=0o600)
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(demo), indent=2) + b"\n")
+    draft = file.with_suffix(".draft")
+    draft.touch(mode=0o600)
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(demo), indent=2) + b"\n")
+    draft.rename(file)  # whoever waits for the file finds it whole
     sys.stdout.write(
         f"""
 Tollgate is ready at {demo.server_url}, with 10.00 USD of credit. All of this is in {file}.
