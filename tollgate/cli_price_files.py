@@ -115,6 +115,8 @@ def _rounded(factor: Fraction) -> str:
 
 
 def _chart(options: argparse.Namespace) -> None:
+    if options.out.suffix != ".svg":
+        raise ValueError(f"the chart of a program is an .svg, not {options.out.suffix!r}")
     svg = chart_svg(_program(options.file), options.usage)
     options.out.write_text(svg, encoding="utf-8")
     print(f"{options.out} drawn")

@@ -139,3 +139,10 @@ def test_a_chart_is_written_as_svg(program):
     assert status_of("chart", program, "--out", out, "--usage", '{"mode": "thinking"}') == 0
     assert out.read_text().startswith("<?xml")
     assert ">input_tokens<" in out.read_text()
+
+
+def test_a_chart_is_drawn_as_svg_only(program, capsys):
+    status = status_of("chart", program, "--out", program.with_suffix(".png"))
+
+    assert (status, program.with_suffix(".png").exists()) == (1, False)
+    assert "svg" in capsys.readouterr().err
