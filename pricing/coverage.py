@@ -6,7 +6,7 @@ both sides of each edge between them, with each open text. For programs whose co
 as price lists do, that is every kind of usage there is; for others it is a net with holes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from functools import lru_cache
 from itertools import islice, product
@@ -14,7 +14,7 @@ from itertools import islice, product
 from pricing.errors import PartAboveWhole, UsageError
 from pricing.language.definition import Cases, Charge, Graduated, Volume
 from pricing.language.program import Program
-from pricing.language.usage import Span, UsageBox
+from pricing.language.usage import Span, Usage, UsageBox
 from pricing.samples import edges
 
 #: Usages looked at for one request: bounds its time to about two milliseconds.
@@ -40,16 +40,27 @@ class Coverage:
         """
         if not self._may_refuse:
             return None
-        keys = [key for key in self._program.keys if key in box]
-        choices = [self._looked_at(key, box[key]) for key in keys]
-        for values in islice(product(*choices), MAX_USAGES):
+        for usage in islice(self._usages(box), MAX_USAGES):
             try:
-                self._program.price(dict(zip(keys, values, strict=True)))
+                self._program.price(usage)
             except PartAboveWhole:
                 continue
             except UsageError as refusal:
                 return refusal
         return None
+
+    def _usages(self, box: UsageBox) -> Iterator[Usage]:
+        keys = [key for key in self._program.keys if key in box]
+        spans = {key: value for key in keys if isinstance(value := box[key], Span) and not self._edges.get(key)}
+        told_apart = [key for key in keys if key not in spans]
+        choices = [self._looked_at(key, box[key]) for key in told_apart]
+        # What is only counted decides nothing, but for being large enough to be the whole of a part that does.
+        lowest = {key: span.low for key, span in spans.items()}
+        highest = {key: span.high for key, span in spans.items()}
+        alone = ({**lowest, key: span.high} for key, span in spans.items())
+        for counted in (lowest, highest, *alone):
+            for values in product(*choices):
+                yield {**counted, **dict(zip(told_apart, values, strict=True))}
 
     def _looked_at(self, key: str, value: object) -> Iterable[int | Decimal | str | bool]:
         match value:
