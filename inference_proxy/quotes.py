@@ -115,7 +115,7 @@ class Quoter:
         )
 
     async def _terms_of(self, account_id: str | None) -> Terms:
-        return Terms(None, None) if account_id is None else await self._terms.of(account_id)
+        return Terms(None, None) if account_id is None else await self._terms.now(account_id)
 
     def _listed(self, operation: str, model: str, terms: Terms, at: datetime) -> RequestPrice | None:
         try:

@@ -29,10 +29,12 @@ class TermsOfAccounts:
         self._known: OrderedDict[str, Terms] = OrderedDict()
 
     async def of(self, account_id: str) -> Terms:
-        """The terms as they were seen last. Raises AccountUnknown."""
+        """The terms as they were seen last, for a hold. Raises AccountUnknown."""
         known = self._known.get(account_id)
-        if known is not None:
-            return known
+        return known if known is not None else await self.now(account_id)
+
+    async def now(self, account_id: str) -> Terms:
+        """The terms as the ledger has them, for what no hold will put right. Raises AccountUnknown."""
         account = await self._ledger.account(account_id)
         if account is None:
             raise AccountUnknown(account_id)

@@ -155,7 +155,7 @@ async def test_a_plan_counts_from_the_next_request_on(demo: RunningDemo, custome
 
     changed = await demo.command("account", "plan", customer.account_id, "pro")
     during = await asyncio.gather(*(customer.chat(max_tokens=3, messages=unique_prompt()) for _ in range(12)))
-    listed = (await quote(customer, model=MODEL, usage=USAGE)).json
+    quotes = [(await quote(customer, model=MODEL, usage=USAGE)).json for _ in range(12)]
     back = await demo.command("account", "plan", customer.account_id)
     after = await customer.chat(max_tokens=3)
 
@@ -164,8 +164,9 @@ async def test_a_plan_counts_from_the_next_request_on(demo: RunningDemo, custome
         assert _cost(answer) == price_of_usage(MODEL, answer.json["usage"])
     for answer in during:
         assert _cost(answer) == Decimal(answer.json["usage"]["total_tokens"]) / 100
-    assert (listed["price"]["charged_cents"], listed["price"]["program"]) == (13, version)
-    assert listed["list_price"]["charged_cents"] < 13
+    for quoted in quotes:  # whichever worker is asked
+        assert (quoted["price"]["charged_cents"], quoted["price"]["program"]) == (13, version)
+        assert quoted["list_price"]["charged_cents"] < 13
 
 
 async def test_a_program_can_tell_the_time_of_the_hold_and_the_plan(demo: RunningDemo, customer: Customer) -> None:
