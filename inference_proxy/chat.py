@@ -14,9 +14,9 @@ import structlog
 
 from inference_proxy.metrics import TALLY, UNKNOWN_METERS
 from inference_proxy.models import Model, ModelCatalog
-from inference_proxy.prepared import Prepared, Usage
+from inference_proxy.prepared import Prepared
 from inference_proxy.usage import UsageUnreadable, count, details, part_of
-from pricing import Span
+from pricing import Span, Usage
 from wire import ApiError
 from wire.body import decode_json, invalid
 
@@ -157,14 +157,19 @@ def read_usage(usage: Any) -> Usage:
         raise UsageUnreadable("there is no usage")
     prompt = count(usage, "prompt_tokens")
     output = count(usage, "completion_tokens", default=0)
-    read: Usage = {"input_tokens": prompt, "cached_input_tokens": 0, "output_tokens": output, "reasoning_tokens": 0}
+    read: dict[str, int | str] = {
+        "input_tokens": prompt,
+        "cached_input_tokens": 0,
+        "output_tokens": output,
+        "reasoning_tokens": 0,
+    }
     _read_parts(read, details(usage, "prompt_tokens_details"), _PROMPT_PARTS, prompt)
     _read_parts(read, details(usage, "completion_tokens_details"), _ANSWER_PARTS, output)
     read["mode"] = "thinking" if read["reasoning_tokens"] else "normal"
     return read
 
 
-def _read_parts(read: Usage, found: dict[str, Any], words: dict[str, str], whole: int) -> None:
+def _read_parts(read: dict[str, int | str], found: dict[str, Any], words: dict[str, str], whole: int) -> None:
     for name in found:
         if name in words:
             part = part_of(count(found, name, default=0), whole, name)

@@ -5,11 +5,10 @@ import asyncio
 import structlog
 
 from inference_proxy.metrics import HOLDS, OVERRUNS, TALLY, UNKNOWN_METERS
-from inference_proxy.prepared import Usage
 from inference_proxy.prices import RequestPrice
 from ledger import Committed, Ledger, LedgerUnavailable, PlaceHold, Refused, SettleHold, VoidHold
 from ledger.events import HoldSettled
-from pricing import unknown_meters
+from pricing import Usage, unknown_meters
 
 #: How long a request waits for its settlement when Postgres is away. Its hold stays where it is meanwhile.
 SETTLE_WITHIN_S = 30.0
@@ -38,9 +37,9 @@ class RequestHold:
 
         Raises pricing.UsageError, with nothing charged, for a usage that the program cannot price.
         """
-        usage = self._price.usage(usage)
-        amount = self._price.priced.charge(usage)
-        for meter in unknown_meters(self._price.priced.program, usage):
+        charged = self._price.usage(usage)
+        amount = self._price.priced.charge(charged)
+        for meter in unknown_meters(self._price.priced.program, charged):
             TALLY.count(UNKNOWN_METERS, meter)
             _log.warning("usage.unknown_meter", hold_id=self.id, model=self._command.model, meter=meter)
         committed = await self._end(
@@ -48,7 +47,7 @@ class RequestHold:
                 stream_id=self._command.stream_id,
                 hold_id=self.id,
                 amount_microcents=amount,
-                usage=usage,
+                usage=charged,
                 outcome=outcome,
                 backend=backend,
             )

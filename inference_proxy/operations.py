@@ -10,7 +10,8 @@ import msgspec
 
 from inference_proxy import chat
 from inference_proxy.models import ModelCatalog
-from inference_proxy.prepared import Prepared, Usage
+from inference_proxy.prepared import Prepared
+from pricing import Usage
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):

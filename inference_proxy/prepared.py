@@ -1,13 +1,8 @@
-"""What an operation makes of a request and of an answer: the two shapes that its row of the table speaks in."""
-
-from decimal import Decimal
+"""What an operation makes of a request."""
 
 import msgspec
 
 from pricing import UsageBox
-
-#: What an answer used, by the keys that price programs read.
-Usage = dict[str, int | Decimal | str | bool]
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):

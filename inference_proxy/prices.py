@@ -2,14 +2,14 @@
 
 import asyncio
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import structlog
 
-from inference_proxy.prepared import Usage
 from inference_proxy.terms import Terms
 from ledger import PRICE_BOOK, UNREACHABLE, Ledger, LedgerError, Microcents
-from pricing import PriceBook, PricedProgram, UsageBox, circumstances
+from pricing import PriceBook, PricedProgram, Usage, UsageBox, circumstances
 from pricing.coverage import coverage_of
 
 #: A published price is known to every worker after this long. Prices that must change at one moment everywhere are
@@ -37,9 +37,9 @@ class RequestPrice(msgspec.Struct, frozen=True):
             raise gap
         return bound
 
-    def usage(self, counted: Usage) -> Usage:
+    def usage(self, counted: Usage) -> dict[str, Any]:
         """What the backend counted, with the circumstances: the usage as it is charged and stored."""
-        return {**counted, **self.circumstances} if self.circumstances else counted
+        return {**counted, **self.circumstances}
 
 
 class PriceFeed:

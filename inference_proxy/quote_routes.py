@@ -64,8 +64,6 @@ class QuoteRoutes:
             if operation is None:
                 raise ApiError("invalid_request", f"there is no operation {body.operation[:100]!r}", param="operation")
             quote = await self._quoter.of_request(operation, bytes(body.request), account_id, at=at)
-        elif body.operation not in _BY_NAME and not self._quoter.knows(body.operation):
-            raise ApiError("invalid_request", f"there is no operation {body.operation[:100]!r}", param="operation")
         elif body.model is None:
             raise ApiError("invalid_request", "a usage is of a model", param="model")
         else:

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from inference_proxy.models import ModelCatalog
-from inference_proxy.operations import Operation
+from inference_proxy.operations import OPERATIONS, Operation
 from inference_proxy.prices import PriceFeed, RequestPrice
 from inference_proxy.terms import Terms, TermsOfAccounts
 from ledger import Microcents
 from pricing import ModelNotPriced, NoExchangeRate, Price, Span, Usage, UsageBox, UsageError
 from pricing.circumstances import CIRCUMSTANCES
-from wire import Cents, cents_of
+from wire import ApiError, Cents, cents_of
 
 
 class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +66,6 @@ class Quoter:
         self._models = models
         self._clock = clock
 
-    def knows(self, operation: str) -> bool:
-        """Whether the price book has a price of its own for the operation."""
-        return self._prices.book.has_operation(operation)
-
     async def is_sold_to(self, account_id: str | None, *, program: str, version: int) -> bool:
         """Whether the account pays, or paid, the prices of a version, or could as one of the customers of the list."""
         terms = await self._terms_of(account_id)
@@ -87,10 +83,15 @@ class Quoter:
     async def of_usage(
         self, operation: str, model: str, usage: Usage, account_id: str | None, *, at: datetime | None = None
     ) -> Quote:
-        """What exactly the usage costs. Raises UsageError for one that cannot be priced, ModelNotPriced.
+        """What exactly the usage costs.
+
+        Raises UsageError for one that cannot be priced, ModelNotPriced, and ApiError for an operation that neither the
+        gate nor the book knows.
 
         When it is and what plan the account is on is not for the usage to say.
         """
+        if all(operation != known.name for known in OPERATIONS) and not self._prices.book.has_operation(operation):
+            raise ApiError("invalid_request", f"there is no operation {operation[:100]!r}", param="operation")
         counted = {key: value for key, value in usage.items() if key not in CIRCUMSTANCES}
         return await self._quote(operation, model, counted, account_id, at)
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from ledger import AccountState, Ledger
+from ledger import Ledger
 from ledger.errors import AccountUnknown
 
 MAX_REMEMBERED = 50_000
@@ -38,11 +38,7 @@ class TermsOfAccounts:
         account = await self._ledger.account(account_id)
         if account is None:
             raise AccountUnknown(account_id)
-        return self.saw(account)
-
-    def saw(self, account: AccountState) -> Terms:
-        """Remember the terms of an account's state."""
-        return self._remember(account.account_id, Terms(account.currency, account.plan))
+        return self._remember(account_id, Terms(account.currency, account.plan))
 
     def changed(self, account_id: str, terms: Terms, *, plan: str | None) -> Terms:
         """Remember that the account is on another plan than these terms say."""

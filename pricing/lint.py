@@ -9,6 +9,7 @@ from math import prod
 import msgspec
 
 from ledger.money import MICROCENTS_PER_UNIT
+from ledger.state import NO_CURRENCY
 from pricing.language.definition import Cases, Charge, Definition, Flat, Graduated, Volume
 from pricing.language.exact import compile_price
 from pricing.language.expressions import (
@@ -173,7 +174,7 @@ def _probe(conditions: Sequence[Condition]) -> Definition:
         for bit, condition in enumerate(conditions)
     )
     nothing = Charge("nothing", ONE, Flat(Decimal(0)), Decimal(1), None, Decimal(0))
-    return Definition("probe", "XXX", "", {}, {}, (), (*charges, nothing), (), Rounding())
+    return Definition("probe", NO_CURRENCY, "", {}, {}, (), (*charges, nothing), (), Rounding())
 
 
 def _around(turns: list[int | Decimal]) -> list[int | Decimal]:

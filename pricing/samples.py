@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import chain, combinations, islice, product
 
 from pricing.language.definition import Charge, Definition, Graduated, Volume
-from pricing.language.expressions import ONE, Arithmetic, Compare, Key, Number, TextIs, linear_form, walk
+from pricing.language.expressions import ONE, Arithmetic, Compare, Key, Number, linear_form, walk
 from pricing.language.rounding import exact_text
 from pricing.language.usage import Usage
 
@@ -36,9 +36,8 @@ def texts_told_apart(definition: Definition, key: str) -> tuple[str, ...]:
     """The texts that the program may be given under the key; one stands for all others where any is allowed."""
     if key in definition.values:
         return definition.values[key]
-    parts = chain.from_iterable(map(walk, definition.expressions()))
-    named = [part.text for part in parts if isinstance(part, TextIs) and part.name == key]
-    return (*dict.fromkeys(named), "".join(["another than ", *named]))
+    named = definition.texts_named(key)
+    return (*named, "".join(["another than ", *named]))
 
 
 def sample_usages(*definitions: Definition) -> Iterator[Usage]:

@@ -20,7 +20,7 @@ import msgspec
 
 from ledger.money import Microcents
 from pricing.language.definition import Cases, Definition, Flat, Graduated, Volume
-from pricing.language.expressions import Condition, Number, TextIs, can_be_negative, walk
+from pricing.language.expressions import Condition, Number, can_be_negative
 from pricing.language.interpreter import IntervalAlgebra, Range, Truth
 from pricing.language.plan import AdjustmentPlan, ChargePlan, Plan
 from pricing.language.rounding import ROUNDERS
@@ -86,9 +86,7 @@ class _BoundWriter(ProgramWriter):
             self.source.line(f"if {is_open}: return {worst}({self.source.name}, box, {names})")
 
     def _texts_told_apart(self, key: str) -> tuple[str, ...]:
-        parts = [part for expression in self.definition.expressions() for part in walk(expression)]
-        named = (part.text for part in parts if isinstance(part, TextIs) and part.name == key)
-        return tuple(dict.fromkeys([*named, *self.definition.values.get(key, ())]))
+        return tuple(dict.fromkeys([*self.definition.texts_named(key), *self.definition.values.get(key, ())]))
 
     def _read_span(self, key: str, variable: str) -> Range:
         span_type, largest = self.source.bind("span_type", Span), self.source.bind("largest", LARGEST)

@@ -6,12 +6,25 @@ Prices, minimums and maximums are in the major unit of the program's currency (d
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
+from itertools import chain
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from ledger.money import MICROCENTS_PER_UNIT
-from pricing.language.expressions import ZERO, Arithmetic, Condition, Constant, Extreme, Kind, Node, Number, keys_read
+from pricing.language.expressions import (
+    ZERO,
+    Arithmetic,
+    Condition,
+    Constant,
+    Extreme,
+    Kind,
+    Node,
+    Number,
+    TextIs,
+    keys_read,
+    walk,
+)
 from pricing.language.rounding import Rounding
 
 
@@ -120,6 +133,11 @@ class Definition(msgspec.Struct, frozen=True):
         for charge in self.charges:
             yield from charge.expressions()
         yield from (each.when for each in self.adjustments if each.when is not None)
+
+    def texts_named(self, key: str) -> tuple[str, ...]:
+        """The texts that the program compares the key with, in the order it names them."""
+        parts = chain.from_iterable(map(walk, self.expressions()))
+        return tuple(dict.fromkeys(part.text for part in parts if isinstance(part, TextIs) and part.name == key))
 
     def keys(self) -> dict[str, Kind]:
         """Every usage key the program reads, in the order it names them."""
