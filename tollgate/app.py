@@ -1,7 +1,7 @@
 """One gate process: what it is built from, and the order in which it starts and stops."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -50,13 +50,15 @@ def utc_now() -> datetime:
 
 
 @asynccontextmanager
-async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> AsyncIterator[web.Application]:
+async def gate_app(
+    settings: Settings, *, database_url: str, secret: bytes, clock: Callable[[], datetime] = utc_now
+) -> AsyncIterator[web.Application]:
     """The application of one gate process, running. On leaving, what is in flight is settled or voided first."""
     monotonic = asyncio.get_running_loop().time
     async with AsyncExitStack() as stack:
         pool = await create_pool(database_url)
         stack.push_async_callback(pool.close)
-        ledger = await Ledger.open(pool, lambda: connect(database_url), utc_now)
+        ledger = await Ledger.open(pool, lambda: connect(database_url), clock)
         stack.push_async_callback(ledger.close)
         lease = Lease(lambda: connect(database_url), new_worker_id())
         await lease.start()
@@ -72,7 +74,7 @@ async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> A
         ):
             stack.push_async_callback(_cancel, task)
         tokens = Tokens(secret)
-        authenticator = Authenticator(ledger, tokens, clock=utc_now, monotonic=monotonic)
+        authenticator = Authenticator(ledger, tokens, clock=clock, monotonic=monotonic)
         models = ModelCatalog(settings.models)
         terms = TermsOfAccounts(ledger)
         gate = Gate(
@@ -83,30 +85,28 @@ async def gate_app(settings: Settings, *, database_url: str, secret: bytes) -> A
             terms=terms,
             backends=backends,
             worker_id=lease.worker_id,
-            clock=utc_now,
+            clock=clock,
             monotonic=monotonic,
             forwarded_headers=frozenset(settings.proxy.forward_headers),
         )
         stack.push_async_callback(gate.orphans.drain)
-        quoter = Quoter(prices, terms, models, utc_now)
+        quoter = Quoter(prices, terms, models, clock)
         routes = [
-            *inference_routes(
-                gate, ModelHandlers(models, prices, backends, utc_now), QuoteRoutes(quoter, authenticator)
-            ),
+            *inference_routes(gate, ModelHandlers(models, prices, backends, clock), QuoteRoutes(quoter, authenticator)),
             *ReceiptRoutes(ledger, prices, authenticator).routes(),
             *yuanjing_routes(quoter, prices, authenticator),
             *account_routes(
                 ledger,
                 users=Users(
-                    ledger, tokens, Passwords(PasswordHasher()), currency=settings.accounts.currency, clock=utc_now
+                    ledger, tokens, Passwords(PasswordHasher()), currency=settings.accounts.currency, clock=clock
                 ),
-                keys=Keys(ledger, tokens, authenticator, clock=utc_now),
-                operators=Operators(ledger, clock=utc_now),
+                keys=Keys(ledger, tokens, authenticator, clock=clock),
+                operators=Operators(ledger, clock=clock),
                 authenticator=authenticator,
-                clock=utc_now,
+                clock=clock,
                 monotonic=monotonic,
             ),
-            *usage_routes(ledger, authenticator, utc_now),
+            *usage_routes(ledger, authenticator, clock),
         ]
         yield build_app(routes, pool, backends)
 

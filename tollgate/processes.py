@@ -12,8 +12,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -21,7 +22,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import multiprocess
 
-from tollgate.app import gate_app
+from tollgate.app import gate_app, utc_now
 from tollgate.background import run_background
 from tollgate.logging import log_to_stdout
 from tollgate.settings import Settings, SettingsError
@@ -38,11 +39,13 @@ _PR_SET_PDEATHSIG = 1
 _log = structlog.get_logger(__name__)
 
 
-def run_gate_worker(settings: Settings, *, database_url: str, secret: bytes) -> None:
+def run_gate_worker(
+    settings: Settings, *, database_url: str, secret: bytes, clock: Callable[[], datetime] = utc_now
+) -> None:
     """Be one gate process until SIGTERM or SIGINT; then finish what is in flight, and leave."""
     log_to_stdout()
     _die_with_parent()
-    uvloop.run(_serve(settings, database_url, secret))
+    uvloop.run(_serve(settings, database_url, secret, clock))
 
 
 def run_background_process(database_url: str) -> None:
@@ -56,9 +59,9 @@ def run_background_process(database_url: str) -> None:
     uvloop.run(run())
 
 
-async def _serve(settings: Settings, database_url: str, secret: bytes) -> None:
+async def _serve(settings: Settings, database_url: str, secret: bytes, clock: Callable[[], datetime]) -> None:
     stop = _stop_signal()
-    async with gate_app(settings, database_url=database_url, secret=secret) as app:
+    async with gate_app(settings, database_url=database_url, secret=secret, clock=clock) as app:
         runner = web.AppRunner(
             app,
             access_log=None,
