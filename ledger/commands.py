@@ -73,6 +73,7 @@ class PlaceHold(CommandBase, frozen=True, kw_only=True, tag=True):
     request_id: str | None = None
     plan: str | None = None  # that the amount was priced for
     exchange_rate: Decimal | None = None  # that it was converted at; None = the price was in the account's currency
+    retry_count: int = 0  # how often the client says that it tried before
 
 
 class ExtendHold(CommandBase, frozen=True, kw_only=True, tag=True):
@@ -100,6 +101,8 @@ class SettleHold(CommandBase, frozen=True, kw_only=True, tag=True):
     usage: dict[str, Any]
     outcome: str = "completed"
     backend: str | None = None
+    served: dict[str, Any] | None = None  # what the gate says of how the request was served
+    key_id: str | None = None  # the hold's: one that expired is not there to bring it
 
 
 class VoidHold(CommandBase, frozen=True, kw_only=True, tag=True):
@@ -107,6 +110,7 @@ class VoidHold(CommandBase, frozen=True, kw_only=True, tag=True):
 
     hold_id: str
     reason: str
+    served: dict[str, Any] | None = None
 
 
 class ExpireHold(CommandBase, frozen=True, kw_only=True, tag=True):

@@ -71,7 +71,7 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
             return _settle(scope, command)
         case VoidHold():
             hold = _open_hold(scope, command.stream_id, command.hold_id)
-            return HoldVoided(**_end_fields(hold), reason=command.reason)
+            return HoldVoided(**_end_fields(hold), reason=command.reason, served=command.served)
         case ExpireHold():
             hold = _open_hold(scope, command.stream_id, command.hold_id)
             if command.overdue_at is not None and hold.expires_at >= command.overdue_at:
@@ -138,6 +138,7 @@ def _place(scope: Scope, command: PlaceHold, at: datetime, now: datetime) -> Hol
         next_arrival=arrival,
         plan=command.plan,
         exchange_rate=command.exchange_rate,
+        retry_count=command.retry_count,
     )
 
 
@@ -190,6 +191,7 @@ def _settle(scope: Scope, command: SettleHold) -> HoldSettled:
         usage=command.usage,
         outcome=command.outcome,
         backend=command.backend,
+        served=command.served,
     )
 
 

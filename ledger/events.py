@@ -94,6 +94,7 @@ class HoldPlaced(EventBase, frozen=True, kw_only=True, tag="hold.placed"):
     next_arrival: datetime | None = None  # of the key's rate limit after this request, see ledger.limits
     plan: str | None = None  # that it was priced for
     exchange_rate: Decimal | None = None  # by which the price became the account's currency; None = it was in it
+    retry_count: int = 0  # how often the client says that it tried before
 
 
 class HoldExtended(EventBase, frozen=True, kw_only=True, tag="hold.extended"):
@@ -145,12 +146,14 @@ class HoldSettled(HoldEnd, frozen=True, kw_only=True, tag="hold.settled"):
     usage: dict[str, Any]
     outcome: str = "completed"  # how the request ended: completed, client_gone, backend_failed …
     backend: str | None = None
+    served: dict[str, Any] | None = None  # what the gate says of how the request was served; no money is in it
 
 
 class HoldVoided(HoldEnd, frozen=True, kw_only=True, tag="hold.voided"):
     """The hold ended without a charge: nothing was served."""
 
     reason: str
+    served: dict[str, Any] | None = None  # as of a settlement
 
 
 class HoldExpired(HoldEnd, frozen=True, kw_only=True, tag="hold.expired"):

@@ -323,7 +323,7 @@ def _is_same_place(command: PlaceHold, event: Event, *, stream_id: str, at: date
 
 
 _SAID_BY_PLACE = ("amount_microcents", "operation", "model", "price", "worker_id", "key_id", "request_id", "plan",
-                  "exchange_rate")  # fmt: skip
+                  "exchange_rate", "retry_count")  # fmt: skip
 
 
 def _as_stored(usage: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import asyncpg
 import msgspec
 
-from ledger.commands import Command, CreateKey, DeleteKey, HoldCommand, PlaceHold, RerateCharge
+from ledger.commands import Command, CreateKey, DeleteKey, HoldCommand, PlaceHold, RerateCharge, SettleHold
 from ledger.events import HoldPlaced
 from ledger.group import Appended, EndEvent, Group, Loaded, Past
 from ledger.idempotency import idempotency_key_of, key_of_what_is_rerated
@@ -30,7 +30,7 @@ async def load_group(
     connection: asyncpg.Connection, shard: int, commands: Sequence[Command], placed_again: Sequence[str]
 ) -> Loaded:
     """Lock what the commands touch, and read it. ``placed_again`` are holds that may have been placed before."""
-    keyed = PlaceHold | CreateKey | DeleteKey | RerateCharge
+    keyed = PlaceHold | SettleHold | CreateKey | DeleteKey | RerateCharge
     keys = {c.key_id for c in commands if isinstance(c, keyed) and c.key_id}
     holds = {c.hold_id for c in commands if isinstance(c, HoldCommand) and not isinstance(c, PlaceHold)}
     asked = [(c.stream_id, key) for c in commands if (key := idempotency_key_of(c)) is not None]

@@ -113,9 +113,9 @@ class Books:
         self.holds: dict[str, HoldState] = {}
 
     def scope(self, stream_id: str, key_id: str | None, hold_id: str | None) -> Scope:
-        """The scope of a command or event that names this stream, key and hold; a hold brings its own key."""
+        """The scope of a command or event that names this stream, key and hold; an open hold brings its own key."""
         hold = self.holds.get(hold_id) if hold_id is not None else None
-        if hold is not None and key_id is None:
+        if hold is not None:
             key_id = hold.key_id
         key = self.keys.get(key_id) if key_id is not None else None
         return Scope(self.accounts.get(stream_id), key, hold)

@@ -185,6 +185,8 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "worker_id": st.integers(min_value=0, max_value=2**31 - 1),
     "price": prices,
     "usage": recorded_usages,
+    "served": st.none() | recorded_usages,
+    "retry_count": st.integers(min_value=0, max_value=10),
     "rate": st.decimals(min_value="0.000001", max_value=10**6, places=6),
     "exchange_rate": st.none() | st.decimals(min_value="0.000001", max_value=10**6, places=6),
     "plan": st.none() | texts,

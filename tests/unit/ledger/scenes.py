@@ -64,9 +64,15 @@ def draw(hold_id: str, amount: int, reference: str = "task_1", *, account: str =
     )
 
 
-def settle(hold_id: str, amount: int, *, usage: dict[str, Any] | None = None, account: str = A) -> SettleHold:
+def settle(
+    hold_id: str, amount: int, *, usage: dict[str, Any] | None = None, account: str = A, **fields: Any
+) -> SettleHold:
     return SettleHold(
-        stream_id=account, hold_id=hold_id, amount_microcents=amount, usage={"tokens": 1} if usage is None else usage
+        stream_id=account,
+        hold_id=hold_id,
+        amount_microcents=amount,
+        usage={"tokens": 1} if usage is None else usage,
+        **fields,
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from ledger.errors import AccountUnknown
 from ledger.money import MAX_AMOUNT
 from tests.unit.ledger.scenes import (
     NOON,
+    A,
     B,
     Scene,
     adjust,
@@ -209,6 +211,18 @@ def test_a_charge_names_the_price_that_its_hold_was_placed_under() -> None:
 
     assert (pinned, pinned) == (drawn.price, settled.price)
     assert (drawn.model, drawn.request_id, settled.model, settled.request_id) == ("m-9", "req_9", "m-9", "req_9")
+
+
+@pytest.mark.parametrize("end", [settle("hold_1", 1), void("hold_1")])
+def test_the_end_of_a_hold_carries_what_is_said_of_how_it_was_served_and_its_placing_the_clients_tries(
+    end: Any,
+) -> None:
+    scene = funded(100, place("hold_1", 9, retry_count=2))
+
+    scene.submit(replace(end, served={"chunks": 3, "seconds": Decimal("0.25")}))
+
+    assert scene.last().served == {"chunks": 3, "seconds": Decimal("0.25")}
+    assert scene.event((A, 3)).retry_count == 2
 
 
 def test_an_overdue_hold_is_not_expired_when_it_was_extended_in_between() -> None:

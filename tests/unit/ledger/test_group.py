@@ -43,6 +43,7 @@ REPEATABLE = [
     (place("hold_1", 100), [], place("hold_1", 99), "IdempotencyMismatch"),
     (place("hold_1", 100), [], place("hold_1", 100, lifetime_s=61), "IdempotencyMismatch"),
     (place("hold_1", 100), [], place("hold_1", 100, model="other"), "IdempotencyMismatch"),
+    (place("hold_1", 100), [], place("hold_1", 100, retry_count=1), "IdempotencyMismatch"),
     (draw("hold_1", 5), [place("hold_1", 9)], draw("hold_1", 4), "IdempotencyMismatch"),
     (settle("hold_1", 5), [place("hold_1", 9)], settle("hold_1", 4), "HoldAlreadyEnded"),
     (settle("hold_1", 5), [place("hold_1", 9)], settle("hold_1", 5, usage={"tokens": 2}), "HoldAlreadyEnded"),

@@ -60,6 +60,16 @@ def test_the_end_of_a_hold_frees_its_budget_except_for_what_was_charged(end: obj
     assert ("2026-11", spent, 0) == sums(scene)
 
 
+def test_a_charge_counts_against_the_key_of_its_hold_whatever_key_its_settlement_names() -> None:
+    scene = with_key(budget=50)
+    for command in (create_key("key_2", budget=50), place("hold_1", 50, key_id="key_1")):
+        scene.submit(command)
+
+    scene.submit(settle("hold_1", 30, key_id="key_2"))
+
+    assert (sums(scene), scene.log.books.keys["key_2"].month_spent) == (("2026-11", 30, 0), 0)
+
+
 def test_draws_and_extensions_count_against_the_budget_as_they_happen() -> None:
     scene = with_key(budget=100)
     scene.submit(place("hold_1", 60, key_id="key_1"))
