@@ -21,7 +21,7 @@ from ledger.commands import (
     SettleHold,
     VoidHold,
 )
-from ledger.errors import LedgerCorrupt, LedgerError, LedgerUnavailable, Refused
+from ledger.errors import LedgerCorrupt, LedgerError, LedgerOverloaded, LedgerUnavailable, Refused
 from ledger.events import PRICE_BOOK, PriceRef, StoredEvent
 from ledger.group import Committed
 from ledger.ids import new_id
@@ -51,6 +51,7 @@ __all__ = [
     "Ledger",
     "LedgerCorrupt",
     "LedgerError",
+    "LedgerOverloaded",
     "LedgerUnavailable",
     "Microcents",
     "OpenAccount",

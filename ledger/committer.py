@@ -15,7 +15,7 @@ import asyncpg
 import structlog
 
 from ledger.commands import Command, PlaceHold
-from ledger.errors import LedgerCorrupt, LedgerError, LedgerUnavailable
+from ledger.errors import LedgerCorrupt, LedgerError, LedgerOverloaded, LedgerUnavailable
 from ledger.events import StoredEvent
 from ledger.group import Appended, Committed, Group, Outcome
 from ledger.group_rows import append_group, load_group, recall
@@ -102,12 +102,13 @@ class Committer:
     async def submit(self, command: Command) -> Committed:
         """Carry the command out durably, and return its event.
 
-        Raises a leaf of Refused when the rules do not allow it, and LedgerUnavailable when Postgres does not answer
-        in time; then the outcome is not known, and submitting the same command again finds it out. A caller that is
-        cancelled while the command waits withdraws it; once its group is at Postgres it is carried out.
+        Raises a leaf of Refused when the rules do not allow it, LedgerOverloaded when it is not taken, and any other
+        LedgerUnavailable when Postgres does not answer in time; then the outcome is not known, and submitting the same
+        command again finds it out. A caller that is cancelled while the command waits withdraws it; once its group is
+        at Postgres it is carried out.
         """
         if self._closing or len(self._waiting) >= MAX_WAITING:
-            raise LedgerUnavailable("too many commands are waiting for the ledger")
+            raise LedgerOverloaded("too many commands are waiting for the ledger")
         done: asyncio.Future[Committed] = self._loop.create_future()
         self._waiting.append(_Waiting(command, done))
         self._wake.set()

@@ -15,7 +15,8 @@ LedgerError
 │   ├── DrawExceedsHold         a draw above what the hold has left
 │   ├── ChargeUnknown           no such charge, or fewer corrections of it than the command says
 │   └── IdempotencyMismatch     the key was used before, for another command
-├── LedgerUnavailable           Postgres cannot be reached, or too much is waiting for it
+├── LedgerUnavailable           Postgres cannot be reached; whether the command was carried out is not known
+│   └── LedgerOverloaded        too much is waiting for it: the command was not even taken
 └── LedgerCorrupt               stored books that break a rule: our bug or a forgery, never the caller's fault
 """
 
@@ -207,7 +208,11 @@ class IdempotencyMismatch(Refused):
 
 
 class LedgerUnavailable(LedgerError):
-    """Postgres cannot be reached, or more commands wait than may. Submitting the same command again is safe."""
+    """Postgres cannot be reached. Submitting the same command again is safe, and finds out what became of it."""
+
+
+class LedgerOverloaded(LedgerUnavailable):
+    """More commands wait than may, or the process stops. The command was not taken, and nothing was written."""
 
 
 class LedgerCorrupt(LedgerError):
