@@ -5,9 +5,10 @@ Tollgate. What it answers is a pure function of the request, it can misbehave in
 and it keeps the ground truth of what it computed, so that a bill can be checked against it.
 
 Map, from the socket inwards: ``connection`` speaks HTTP/1.1; ``server`` has the routes; ``serving`` takes a chat
-completion from its request to its journal line; ``answering`` sends it; ``chat`` words it as vLLM does; ``generation``
-is the model, the tokenizer and the prompt cache; ``faults`` is the list of what can be made to go wrong; ``journal``
-the ground truth (GET ``/_simulator/requests``).
+completion from its request to its journal line; ``answering`` sends it; ``chat`` words it as vLLM does; ``tokenizing``
+counts without generating; ``generation`` is the model, the tokenizer and the prompt cache; ``faults`` is the list of
+what can be made to go wrong; ``journal`` the ground truth (GET ``/_simulator/requests``), and ``signatures`` the proof
+that nobody has altered it.
 """
 
 __all__: list[str] = []

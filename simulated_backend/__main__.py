@@ -16,6 +16,7 @@ from simulated_backend.faults import BadWish, FaultBoard, parse_wishes
 from simulated_backend.journal import Journal
 from simulated_backend.server import Simulator, serve
 from simulated_backend.serving import Options
+from simulated_backend.signatures import TEST_KEY
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -31,6 +32,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--context-length", type=int, default=usual.context_length, help="tokens")
     parser.add_argument("--simulate", default="", metavar="KEY=VALUE,…", help="faults, as in the header x-simulate")
     parser.add_argument("--journal", type=Path, help="append one JSON line for each request that ended")
+    parser.add_argument("--journal-key", default=TEST_KEY.decode(), help="signs each record (HMAC-SHA256)")
     parser.add_argument("--die-with-parent", action="store_true", help="end when the parent process does (Linux)")
     return parser.parse_args()
 
@@ -55,7 +57,7 @@ async def _run(arguments: argparse.Namespace, board: FaultBoard) -> None:
         first_token_latency_ms=arguments.first_token_latency_ms,
         context_length=arguments.context_length,
     )
-    simulator = Simulator(options, board, Journal(arguments.journal))
+    simulator = Simulator(options, board, Journal(arguments.journal_key.encode(), arguments.journal))
     stopped = asyncio.Event()
     for how in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(how, stopped.set)

@@ -48,6 +48,11 @@ class Job(msgspec.Struct, frozen=True):
         return {b"x-request-id": self.exchange.request_id.encode()}
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest choice, and so the steps that the engine takes."""
+        return max(choice.tokens for choice in self.generation.choices)
+
+    @property
     def is_immediate(self) -> bool:
         """Whether the answer needs no waiting and no breaking."""
         return not (self.first_token_s or self.token_s or self.faults.cut() or self.faults.body != "normal")
@@ -57,16 +62,19 @@ def send_plain(job: Job) -> None:
     """Write the whole answer; while the connection is not drained after that, ``wait_until_sent`` is still to come."""
     exchange = job.exchange
     exchange.status = 200
-    exchange.completion_tokens = job.generation.completion_tokens
-    job.connection.send(200, _plain_body(job), headers=job.headers)
+    exchange.steps = job.longest
+    exchange.completion_tokens = exchange.tokens_told = job.generation.completion_tokens
+    body = _plain_body(job)
+    exchange.wrote(body)
+    job.connection.send(200, body, headers=job.headers)
     if job.connection.is_drained:
-        exchange.tokens_written = exchange.completion_tokens
+        exchange.tokens_written = exchange.tokens_told
 
 
 async def wait_until_sent(job: Job) -> None:
-    """Wait until the operating system has taken all that was written of the tokens generated so far."""
+    """Wait until the operating system has taken all that was written of the tokens told so far."""
     await job.connection.drained()
-    job.exchange.tokens_written = job.exchange.completion_tokens
+    job.exchange.tokens_written = job.exchange.tokens_told
 
 
 async def send_plain_at_pace(job: Job) -> None:
@@ -80,6 +88,8 @@ async def send_plain_at_pace(job: Job) -> None:
     body = _plain_body(job)
     if job.faults.body == "malformed":
         body = body[: len(body) // 2]
+    job.exchange.tokens_told = job.exchange.completion_tokens
+    job.exchange.wrote(body)
     length = len(body) + (WRONG_LENGTH_BY if job.faults.body == "wrong_length" else 0)
     job.connection.send(200, body, headers=job.headers, announced_length=length)
     await wait_until_sent(job)
@@ -94,6 +104,7 @@ async def _send_plain_part(job: Job, cut: Cut) -> None:
     if cut.kind == "error":
         exchange.status = 500
         exchange.outcome = "cut"
+        exchange.wrote(_ENGINE_DIED)
         connection.send(500, _ENGINE_DIED, headers=job.headers)
         return
     exchange.status = 200
@@ -101,6 +112,7 @@ async def _send_plain_part(job: Job, cut: Cut) -> None:
     first = job.generation.choices[0]
     tokens = min(cut.after, first.tokens)
     end = body.index(_CONTENT_MARK) + len(_CONTENT_MARK) + len(text_of(msgspec.structs.replace(first, tokens=tokens)))
+    exchange.wrote(body[:end])
     connection.send(200, body[:end], headers=job.headers, announced_length=len(body))
     await connection.drained()
     exchange.tokens_written = tokens
@@ -113,16 +125,16 @@ def _plain_body(job: Job) -> bytes:
 
 async def _generate_silently(job: Job) -> None:
     """Let the time of all tokens pass; if the client leaves meanwhile, those of the time passed were generated."""
-    longest = max(choice.tokens for choice in job.generation.choices)
     loop = asyncio.get_running_loop()
     first_token_at = loop.time() + job.first_token_s
     try:
-        await asyncio.sleep(job.first_token_s + longest * job.token_s)
-        steps = longest
+        await asyncio.sleep(job.first_token_s + job.longest * job.token_s)
+        steps = job.longest
     except asyncio.CancelledError:
         steps = int(max(0.0, loop.time() - first_token_at) / job.token_s) if job.token_s else 0
         raise
     finally:
+        job.exchange.steps = steps
         job.exchange.completion_tokens = sum(min(choice.tokens, steps) for choice in job.generation.choices)
 
 
@@ -136,14 +148,14 @@ async def send_stream(job: Job) -> None:
         await asyncio.sleep(job.first_token_s)
     options = job.chat.stream_options or StreamOptions()
     stream = Stream(job.answer_id, job.created, job.chat.model, job.generation, options, faults)
-    connection.send_chunk(stream.opening() + (_MALFORMED_EVENT if faults.body == "malformed" else b""))
+    _send_events(job, stream.opening() + (_MALFORMED_EVENT if faults.body == "malformed" else b""))
     cut = faults.cut()
     await _send_steps(job, stream, cut)
     if cut and exchange.completion_tokens >= cut.after:
         await wait_until_sent(job)
         await _break_off(job, cut)
         return
-    connection.send_chunk(stream.closing())
+    _send_events(job, stream.closing())
     if faults.body == "wrong_length":
         exchange.outcome = "cut"
         await wait_until_sent(job)
@@ -164,17 +176,25 @@ async def _send_steps(job: Job, stream: Stream, cut: Cut | None) -> None:
             await wait_until_sent(job)
             await asyncio.sleep(job.token_s)
         elif len(pending) >= STEPS_PER_WRITE:
-            job.connection.send_chunk(b"".join(pending))
+            _send_events(job, b"".join(pending))
             pending.clear()
             await wait_until_sent(job)
             await asyncio.sleep(0)  # a client that left is noticed only when the loop turns
+        exchange.steps += 1
         exchange.completion_tokens += step.tokens
-        if job.token_s:
-            job.connection.send_chunk(step.events)
-        else:
+        exchange.tokens_told += step.told
+        if not job.token_s:
             pending.append(step.events)
+        else:
+            _send_events(job, step.events)
     if pending:
-        job.connection.send_chunk(b"".join(pending))
+        _send_events(job, b"".join(pending))
+
+
+def _send_events(job: Job, events: bytes) -> None:
+    if events:  # an empty chunk would end the stream
+        job.exchange.wrote(events)
+        job.connection.send_chunk(events)
 
 
 async def _break_off(job: Job, cut: Cut) -> None:
@@ -182,7 +202,7 @@ async def _break_off(job: Job, cut: Cut) -> None:
         case "silence":
             await asyncio.sleep(SILENCE_LIMIT_S)
         case "error" if job.chat.stream:
-            job.connection.send_chunk(b"data: %b\n\ndata: [DONE]\n\n" % _ENGINE_DIED)
+            _send_events(job, b"data: %b\n\ndata: [DONE]\n\n" % _ENGINE_DIED)
             job.connection.end_stream()
             await job.connection.drained()
             job.exchange.outcome = "cut"

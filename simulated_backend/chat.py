@@ -6,12 +6,12 @@ chunk counts the tokens of its own choice and says nothing of the prompt cache.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from simulated_backend.faults import Faults, UsageShape
-from simulated_backend.generation import CACHE_BLOCK_TOKENS, RING, RING_TOKENS, Generation, Message, text_of
+from simulated_backend.generation import CACHE_BLOCK_TOKENS, RING, RING_TOKENS, Choice, Generation, Message, text_of
 
 DONE: Final = b"data: [DONE]\n\n"
 MAX_CHOICES: Final = 128
@@ -73,26 +73,37 @@ def error_body(status: int, message: str, *, kind: str, param: str | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(ChatRequest)
+_Decoded = TypeVar("_Decoded")
 
 
 def decode(body: bytes) -> ChatRequest:
     """The request as it came. Raises ``Refusal`` when it is not one."""
+    return decode_with(_DECODER, body)
+
+
+def decode_with(decoder: msgspec.json.Decoder[_Decoded], body: bytes) -> _Decoded:
+    """What the decoder reads. Raises ``Refusal`` when it cannot."""
     try:
-        return _DECODER.decode(body)
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, str(error), kind="Bad Request") from error
 
 
 def check(request: ChatRequest, models: tuple[str, ...]) -> None:
     """Raise ``Refusal`` as vLLM would; the length of the prompt is not judged here."""
-    if request.model not in models:
-        raise Refusal(404, f"The model `{request.model}` does not exist.", kind="NotFoundError", param="model")
+    check_model(request.model, models)
     _check_at_least_one("n", request.n)
     _check_at_least_one("max_tokens", request.asked_for_tokens)
     if request.n is not None and request.n > MAX_CHOICES:
         raise Refusal(400, f"n must be at most {MAX_CHOICES}, got {request.n}.", param="n")
     if request.stream_options is not None and not request.stream:
         raise Refusal(400, "Stream options can only be defined when `stream=True`.", param="stream_options")
+
+
+def check_model(model: str, models: tuple[str, ...]) -> None:
+    """Raise ``Refusal`` for a model that is not served here."""
+    if model not in models:
+        raise Refusal(404, f"The model `{model}` does not exist.", kind="NotFoundError", param="model")
 
 
 def _check_at_least_one(name: str, value: int | None) -> None:
@@ -167,10 +178,11 @@ def _json(value: Any) -> bytes:
 
 
 class Step(NamedTuple):
-    """One step of the engine: the events it gives rise to and how many tokens are in them, over all choices."""
+    """One step of the engine, counted over all choices: each that has not ended gets one token."""
 
-    events: bytes
-    tokens: int
+    events: bytes  # that it gives rise to; empty while tokens are held back
+    tokens: int  # generated
+    told: int  # in the events, those held back before included
 
 
 class Stream:
@@ -181,9 +193,11 @@ class Stream:
     ) -> None:
         self._generation = generation
         self._shape = faults.usage
+        self._interval = faults.stream_interval
         self._tells_usage = options.include_usage
         asked_for = options.include_usage and options.continuous_usage_stats
-        self._continuous = (asked_for and faults.usage != "missing") or faults.usage == "every_chunk"
+        counts_along = asked_for and faults.usage not in ("missing", "final_only")
+        self._continuous = counts_along or faults.usage == "every_chunk"
         self._head = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":[' % (
             (_json(answer_id), created, _json(_named_model(model, faults)))
         )
@@ -198,17 +212,43 @@ class Stream:
         """One step for each token of the longest choice."""
         choices = self._generation.choices
         endings = {choice.tokens: self._endings(choice.tokens) for choice in choices}
+        last = max(choice.tokens for choice in choices) - 1
         tail = self._tail(0)
-        for step in range(max(choice.tokens for choice in choices)):
+        for step in range(last + 1):
             if self._continuous:
                 tail = self._tail(step + 1)
-            deltas = _TOKEN_DELTAS if step else _FIRST_TOKEN_DELTAS
-            events = [
-                head + deltas[(choice.start + step) % RING_TOKENS] + tail
-                for head, choice in zip(self._choice_heads, choices, strict=True)
-                if step < choice.tokens
-            ]
-            yield Step(b"".join(events) + endings.get(step + 1, b""), len(events))
+            if step == last and self._shape == "with_last_token":
+                tail = self._whole_usage_tail()
+            if self._interval == 1:
+                events = self._token_events(step, tail)
+                told = tokens = len(events)
+            else:
+                events, tokens, told = self._interval_events(step, tail)
+            yield Step(b"".join(events) + endings.get(step + 1, b""), tokens, told)
+
+    def _token_events(self, step: int, tail: bytes) -> list[bytes]:
+        deltas = _TOKEN_DELTAS if step else _FIRST_TOKEN_DELTAS
+        return [
+            head + deltas[(choice.start + step) % RING_TOKENS] + tail
+            for head, choice in zip(self._choice_heads, self._generation.choices, strict=True)
+            if step < choice.tokens
+        ]
+
+    def _interval_events(self, step: int, tail: bytes) -> tuple[list[bytes], int, int]:
+        """Events, tokens generated and tokens told: as vLLM's --stream-interval, the first token at once, then always
+        so many together, and with the last token of a choice what is left of it."""
+        running = [
+            (head, choice)
+            for head, choice in zip(self._choice_heads, self._generation.choices, strict=True)
+            if step < choice.tokens
+        ]
+        told_before = (step - 1) // self._interval * self._interval + 1 if step else 0
+        events = [
+            head + _delta(choice, told_before, step + 1) + tail
+            for head, choice in running
+            if step % self._interval == 0 or step + 1 == choice.tokens
+        ]
+        return events, len(running), len(events) * (step + 1 - told_before)
 
     def _endings(self, tokens: int) -> bytes:
         """The finish chunk of each choice that ends after so many tokens."""
@@ -221,7 +261,7 @@ class Stream:
 
     def closing(self) -> bytes:
         """Usage where it was asked for, and the end mark."""
-        if not self._tells_usage or self._shape in ("missing", "with_finish"):
+        if not self._tells_usage or self._shape in ("missing", "with_finish", "with_last_token"):
             return DONE
         event = b'%b],"usage":%b}\n\n' % (self._head, usage_json(self._shape, self._generation))
         match self._shape:
@@ -237,6 +277,16 @@ class Stream:
         return b',"usage":%b}\n\n' % usage_json(self._shape, self._generation, tokens)
 
     def _finish_tail(self, tokens: int) -> bytes:
-        if self._shape == "with_finish" and self._tells_usage:
-            return b',"usage":%b}\n\n' % usage_json(self._shape, self._generation)
-        return self._tail(tokens)
+        return self._whole_usage_tail() if self._shape == "with_finish" else self._tail(tokens)
+
+    def _whole_usage_tail(self) -> bytes:
+        if not self._tells_usage:
+            return b"}\n\n"
+        return b',"usage":%b}\n\n' % usage_json(self._shape, self._generation)
+
+
+def _delta(choice: Choice, begin: int, end: int) -> bytes:
+    """The content delta of some tokens of a choice."""
+    part = msgspec.structs.replace(choice, start=(choice.start + begin) % RING_TOKENS, tokens=end - begin)
+    text = b" " + text_of(part) if begin else text_of(part)
+    return b',"delta":{"content":"%b"},"logprobs":null,"finish_reason":null}]' % text

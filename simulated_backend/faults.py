@@ -18,7 +18,9 @@ UsageShape = Literal[
     "missing",
     "null",
     "with_finish",  # on the chunk that carries finish_reason, and in no chunk of its own
+    "with_last_token",  # on the chunk of the last token, before finish_reason, and in no chunk of its own
     "every_chunk",  # cumulative on every chunk although nobody asked for that
+    "final_only",  # at the end only, although continuous_usage_stats was asked for
     "twice",  # the usage chunk is sent two times
     "after_done",  # the usage chunk comes after [DONE]
     "negative",
@@ -54,9 +56,12 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     first_token_latency_ms: Milliseconds | None = None
     usage: UsageShape = "normal"
     body: Literal["normal", "malformed", "wrong_length"] = "normal"  # broken JSON; an end before the announced one
+    stream_interval: Annotated[int, msgspec.Meta(ge=1)] = 1  # tokens in each event after the first one
     tokens: Tokens | None = None  # the natural length of each choice; max_tokens still cuts it
     overrun: Tokens | None = None  # the length of each choice whatever max_tokens and the context say
     cached: Tokens | None = None  # reported and recorded as cached, up to the prompt's length
+    tokenize_status: Annotated[int, msgspec.Meta(ge=400, le=599)] | None = None  # refuse POST /tokenize with it
+    tokenize_hang: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # seconds of silence of POST /tokenize
     health: Literal["up", "down", "hang"] = "up"  # of GET /health only
     every: Annotated[int, msgspec.Meta(ge=1)] = 1  # only each so-manieth request is touched
     times: Annotated[int, msgspec.Meta(ge=0)] | None = None  # only so many requests, then healthy again
@@ -119,6 +124,12 @@ class FaultBoard:
             return standing if touched else HEALTHY
         base = {**self._from_flags, **self._at_run_time} if touched else {}
         return _faults({**base, **parse_wishes(header)})
+
+    def uncounted(self, header: str | None) -> Faults:
+        """What holds for a request that ``every`` and ``times`` do not count. Raises ``BadWish`` as ``for_request``."""
+        if header is None:
+            return self._standing
+        return _faults({**self._from_flags, **self._at_run_time, **parse_wishes(header)})
 
     def _counts(self, standing: Faults) -> bool:
         self._seen += 1

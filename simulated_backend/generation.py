@@ -103,6 +103,19 @@ def text_of(choice: Choice) -> bytes:
     return text[1:]  # the first word has no blank before it
 
 
+def content_of(generation: Generation, steps: int) -> bytes:
+    """The text of all choices, one after the other, as far as so many steps of the engine have brought it, UTF-8."""
+    return b"".join(
+        text_of(choice if choice.tokens <= steps else msgspec.structs.replace(choice, tokens=steps))
+        for choice in generation.choices
+    )
+
+
+def tokens_of_text(text: bytes) -> int:
+    """Tokens in a text of an answer, whole or a part of it: each blank begins one, and so does a text without."""
+    return text.count(b" ") + (text[:1] not in (b"", b" "))
+
+
 def tokenize(model: str, messages: list[Message], tools: bytes = b"") -> Prompt:
     """Count and fingerprint a prompt. ``tools`` is the JSON of the tool definitions, which the template puts first."""
     tokens = _tokens_in(len(tools))

@@ -1,5 +1,6 @@
 """The ground truth: for each request what was really computed and sent, for tests that check a bill against it."""
 
+import hashlib
 import os
 import time
 from collections import deque
@@ -8,7 +9,10 @@ from typing import Final, Literal
 
 import msgspec
 
-#: Finished requests kept in memory; at about 400 bytes each, 20 MB.
+from simulated_backend.generation import Generation, content_of
+from simulated_backend.signatures import sign
+
+#: Finished requests kept in memory; at about 700 bytes each, 35 MB.
 KEPT_RECORDS: Final = 50_000
 
 Outcome = Literal[
@@ -33,6 +37,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cached_tokens: int  # of the prompt, found in the prompt cache
     completion_tokens: int  # generated, over all choices
     tokens_written: int  # of these, taken by the operating system for sending; all or none of a plain answer
+    body_bytes: int  # of the answer's body that were given to the connection, without the framing of HTTP
+    body_sha256: str  # over these bytes, in hex
+    content_sha256: str  # over the text of the tokens generated, in hex: each choice to its end, then the next
     started_at: float  # seconds since 1970
     ended_at: float | None  # None while running
 
@@ -41,15 +48,20 @@ class Exchange:
     """A request under way. The one who serves it keeps the numbers true at every instant."""
 
     __slots__ = (
+        "_body",
+        "body_bytes",
         "cached_tokens",
         "completion_tokens",
+        "generation",
         "model",
         "outcome",
         "prompt_tokens",
         "request_id",
         "started_at",
         "status",
+        "steps",
         "stream",
+        "tokens_told",
         "tokens_written",
     )
 
@@ -61,9 +73,19 @@ class Exchange:
         self.outcome: Outcome = "running"
         self.prompt_tokens = 0
         self.cached_tokens = 0
+        self.generation: Generation | None = None  # None for a request that gets none
+        self.steps = 0  # of the engine: tokens generated of the longest choice
         self.completion_tokens = 0
+        self.tokens_told = 0  # of these, in events or an answer that the connection was given
         self.tokens_written = 0
+        self.body_bytes = 0
+        self._body = hashlib.sha256()
         self.started_at = time.time()
+
+    def wrote(self, data: bytes) -> None:
+        """This was given to the connection as the next part of the answer's body."""
+        self.body_bytes += len(data)
+        self._body.update(data)
 
     def record(self, *, sequence: int, ended_at: float | None) -> Record:
         """The numbers as they are now."""
@@ -78,17 +100,24 @@ class Exchange:
             cached_tokens=self.cached_tokens,
             completion_tokens=self.completion_tokens,
             tokens_written=self.tokens_written,
+            body_bytes=self.body_bytes,
+            body_sha256=self._body.hexdigest(),
+            content_sha256=hashlib.sha256(self._content()).hexdigest(),
             started_at=self.started_at,
             ended_at=ended_at,
         )
 
+    def _content(self) -> bytes:
+        return b"" if self.generation is None else content_of(self.generation, self.steps)
+
 
 class Journal:
-    """The latest records in memory and, when asked for, all of them in a file, one JSON line each."""
+    """The latest records in memory and, when asked for, all of them in a file, one signed JSON line each."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, key: bytes, path: Path | None = None) -> None:
         # Written without a buffer, so that a line is there as soon as the request is over, kill -9 or not.
         self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._key = key
         self._encoder = msgspec.json.Encoder()
         self._ended: deque[Record] = deque()
         self._by_id: dict[str, Record] = {}
@@ -106,8 +135,12 @@ class Journal:
         if self._running.get(exchange.request_id) is exchange:
             del self._running[exchange.request_id]
         if self._file is not None:
-            os.write(self._file, self._encoder.encode(record) + b"\n")
+            os.write(self._file, self.line(record) + b"\n")
         self._keep(record)
+
+    def line(self, record: Record) -> bytes:
+        """The record as it is given out: JSON with a signature, see ``signatures``."""
+        return sign(self._encoder.encode(record), self._key)
 
     def _keep(self, record: Record) -> None:
         self._ended.append(record)

@@ -12,10 +12,12 @@ from simulated_backend.answering import SILENCE_LIMIT_S
 from simulated_backend.chat import error_body
 from simulated_backend.connection import Connection, Request
 from simulated_backend.faults import BadWish, FaultBoard
-from simulated_backend.journal import Journal
+from simulated_backend.journal import Journal, Record
 from simulated_backend.serving import ChatService, Options
+from simulated_backend.tokenizing import TokenizeService
 
 CHAT_PATH: Final = "/v1/chat/completions"
+TOKENIZE_PATH: Final = "/tokenize"
 FAULTS_PATH: Final = "/_simulator/faults"
 RECORDS_PATH: Final = "/_simulator/requests"
 
@@ -28,6 +30,7 @@ class Simulator:
         self._board = board
         self._journal = journal
         self._chat = ChatService(options, board, journal)
+        self._tokenize = TokenizeService(options.models, options.context_length, board)
         self._started = int(time.time())
 
     def answer(self, connection: Connection, request: Request) -> None:
@@ -38,6 +41,8 @@ class Simulator:
         match request.method, request.path:
             case "GET", "/health":
                 self._health(connection)
+            case "POST", path if path == TOKENIZE_PATH:
+                self._tokenize.begin(connection, request)
             case "GET", "/v1/models":
                 connection.send(200, msgspec.json.encode(self._models()))
             case (("GET" | "POST"), path) if path == FAULTS_PATH:
@@ -46,7 +51,7 @@ class Simulator:
                 self._records(connection, request)
             case "GET", path if path.startswith(f"{RECORDS_PATH}/"):
                 record = self._journal.find(path.removeprefix(f"{RECORDS_PATH}/"))
-                connection.send(200 if record else 404, msgspec.json.encode(record))
+                connection.send(200 if record else 404, self._journal.line(record) if record else b"null")
             case _:
                 connection.send(404, msgspec.json.encode({"detail": "Not Found"}))
 
@@ -84,11 +89,14 @@ class Simulator:
         query = parse_qs(request.query, keep_blank_values=True)
         since = query.get("since", ["0"])[0]
         if "running" in query:
-            connection.send(200, msgspec.json.encode(self._journal.running()))
+            connection.send(200, self._array(self._journal.running()))
         elif since.isdigit():
-            connection.send(200, msgspec.json.encode(self._journal.since(int(since))))
+            connection.send(200, self._array(self._journal.since(int(since))))
         else:
             connection.send(400, error_body(400, f"since must be a sequence number, got {since!r}", kind="BadQuery"))
+
+    def _array(self, records: list[Record]) -> bytes:
+        return b"[%b]" % b",".join(self._journal.line(record) for record in records)
 
 
 async def serve(

@@ -115,6 +115,7 @@ class ChatService:
             faults=faults,
         )
         exchange.prompt_tokens, exchange.cached_tokens = generation.prompt_tokens, generation.cached_tokens
+        exchange.generation = generation
         return Job(
             connection=connection,
             exchange=exchange,
@@ -133,6 +134,7 @@ def _refuse(connection: Connection, exchange: Exchange, refusal: Refusal, *, ret
         headers[b"retry-after"] = b"%d" % retry_after_s
     exchange.status = refusal.status
     exchange.outcome = "refused"
+    exchange.wrote(refusal.body)
     connection.send(refusal.status, refusal.body, headers=headers)
 
 

@@ -82,6 +82,11 @@ class Client:
         async with self.session.get(path) as response:
             return await response.json()
 
+    async def tokenize(self, body: dict[str, Any], *, simulate: str = "") -> tuple[int, Any]:
+        headers = {"x-simulate": simulate} if simulate else {}
+        async with self.session.post("/tokenize", json={"model": MODEL, **body}, headers=headers) as response:
+            return response.status, await response.json()
+
     async def simulate(self, **faults: Any) -> None:
         async with self.session.post("/_simulator/faults", json=faults) as response:
             assert response.status == 200, await response.text()

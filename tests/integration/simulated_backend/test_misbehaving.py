@@ -12,6 +12,7 @@ from tests.integration.simulated_backend.client import (
     MODEL,
     Client,
     running_backend,
+    text_of,
     usages_in,
 )
 
@@ -170,14 +171,78 @@ async def test_usage_can_stand_in_any_place_of_a_stream(backend: Client) -> None
     with_finish = await backend.events(SHORT_STREAM, simulate="usage=with_finish")
     twice = await backend.events(SHORT_STREAM, simulate="usage=twice")
     after_done = await backend.events(SHORT_STREAM, simulate="usage=after_done")
+    with_last_token = await backend.events(SHORT_STREAM, simulate="usage=with_last_token")
     unasked = await backend.events(SHORT, simulate="usage=every_chunk")
 
     assert usages_in(with_finish) == [normal]
     assert with_finish[-2]["choices"][0]["finish_reason"] == "length"
+    assert usages_in(with_last_token) == [normal]
+    assert with_last_token[-3]["usage"] == normal
+    assert with_last_token[-3]["choices"][0]["delta"]["content"]
     assert usages_in(twice) == [normal, normal]
     assert after_done[-2] == "[DONE]"
     assert after_done[-1]["usage"] == normal
     assert [usage["completion_tokens"] for usage in usages_in(unasked)] == [0, 1, 2, 3, 3]
+
+
+COUNTED_ALONG: dict[str, Any] = {
+    "normal": [0, 1, 2, 3, 3, 3],
+    "final_only": [3],
+    "with_last_token": [0, 1, 2, 3, 3],
+    "with_finish": [0, 1, 2, 3, 3],
+    "twice": [0, 1, 2, 3, 3, 3, 3],
+    "after_done": [0, 1, 2, 3, 3, 3],
+    "no_cached_details": [0, 1, 2, 3, 3, 3],
+    "negative": [0, -1, -2, -3, -3, -3],
+    "strings": ["0", "1", "2", "3", "3", "3"],
+    "null": [None] * 6,
+    "missing": [],
+}
+
+
+@pytest.mark.parametrize("shape", COUNTED_ALONG)
+async def test_usage_takes_its_shape_where_it_is_counted_along_too(backend: Client, shape: str) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+
+    usages = usages_in(await backend.events({**SHORT, "stream_options": options}, simulate=f"usage={shape}"))
+
+    assert [usage and usage["completion_tokens"] for usage in usages] == COUNTED_ALONG[shape]
+
+
+# Several tokens in one event
+
+
+async def test_after_the_first_token_so_many_come_together_as_wished_for(backend: Client) -> None:
+    plain = await backend.answer(simulate="tokens=9")
+    options = {"include_usage": True, "continuous_usage_stats": True}
+
+    events = await backend.events({"stream_options": options}, simulate="tokens=9,stream_interval=3")
+
+    contents = [event["choices"][0]["delta"]["content"] for event in events[1:-3]]
+    assert [len(content.split()) for content in contents] == [1, 3, 3, 2]
+    assert text_of(events) == plain["choices"][0]["message"]["content"]
+    assert [usage["completion_tokens"] for usage in usages_in(events)] == [0, 1, 4, 7, 9, 9, 9]
+
+
+async def test_each_choice_tells_its_last_tokens_when_it_ends(backend: Client) -> None:
+    plain = await backend.answer({"n": 3})
+
+    streamed = await backend.events({"n": 3}, simulate="stream_interval=7")
+
+    assert [text_of(streamed, choice) for choice in range(3)] == [
+        choice["message"]["content"] for choice in plain["choices"]
+    ]
+
+
+async def test_tokens_held_back_for_the_next_event_are_generated_but_not_written(backend: Client) -> None:
+    await backend.received({"stream": True}, simulate="tokens=20,stream_interval=5,close_after=9", request_id="held")
+
+    record = await backend.record("held")
+
+    assert (record["completion_tokens"], record["tokens_written"]) == (9, 6)
+
+
+# The rest of an answer
 
 
 async def test_the_answer_can_name_another_model(backend: Client) -> None:
