@@ -7,13 +7,13 @@ from decimal import Decimal
 import asyncpg
 import msgspec
 
-from ledger.events import ChargeRerated, HoldDrawn, HoldSettled, PriceRef
+from ledger.events import Charge, ChargeRerated, HoldDrawn, PriceRef
 from ledger.money import Microcents
 from ledger.reading import BATCH, Connection
 from ledger.sql import load_queries
 
 _queries = load_queries("ledger")
-_decode_charge = msgspec.json.Decoder(HoldSettled | HoldDrawn, float_hook=Decimal).decode
+_decode_charge = msgspec.json.Decoder(Charge, float_hook=Decimal).decode
 _decode_terms = msgspec.json.Decoder(tuple[str | None, Decimal | None]).decode
 _decode_corrections = msgspec.json.Decoder(tuple[ChargeRerated, ...]).decode
 
@@ -37,7 +37,7 @@ class StoredCharge(msgspec.Struct, frozen=True, kw_only=True):
     currency: str  # of the account
     available_microcents: Microcents  # of the account, at the time of reading
     at: datetime
-    event: HoldSettled | HoldDrawn
+    event: Charge
     corrections: tuple[ChargeRerated, ...] = ()  # oldest first
     plan: str | None = None  # that its hold was priced for
     exchange_rate: Decimal | None = None  # that its hold was converted at; None = it was in the account's currency

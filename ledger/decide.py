@@ -29,6 +29,7 @@ from ledger.errors import (
     BudgetExceeded,
     ChargeUnknown,
     DrawExceedsHold,
+    HoldAlreadyEnded,
     HoldNotOverdue,
     HoldUnknown,
     IdempotencyMismatch,
@@ -52,6 +53,7 @@ from ledger.events import (
     HoldExtended,
     HoldPlaced,
     HoldSettled,
+    HoldSettledLate,
     HoldVoided,
     KeyCreated,
     KeyDeleted,
@@ -176,7 +178,9 @@ def _draw(scope: Scope, command: DrawHold) -> HoldDrawn:
     )
 
 
-def _settle(scope: Scope, command: SettleHold) -> HoldSettled:
+def _settle(scope: Scope, command: SettleHold) -> HoldSettled | HoldSettledLate:
+    if scope.expired is not None:
+        return _settle_late(scope, scope.expired, command)
     hold = _open_hold(scope, command.stream_id, command.hold_id)
     account = _account(scope, command.stream_id)
     amount = _bookable(command.amount_microcents)
@@ -186,12 +190,34 @@ def _settle(scope: Scope, command: SettleHold) -> HoldSettled:
         amount_microcents=amount,
         released_microcents=Microcents(max(hold.held - amount, 0)),
         overrun_microcents=Microcents(overrun),
-        debt_microcents=Microcents(max(overrun - max(account.available, 0), 0)),
+        debt_microcents=_uncovered(account, overrun),
         price=hold.price,
         usage=command.usage,
         outcome=command.outcome,
         backend=command.backend,
         served=command.served,
+    )
+
+
+def _settle_late(scope: Scope, hold: HoldState, command: SettleHold) -> HoldSettledLate:
+    if command.key_id != hold.key_id:  # the charge would be missing from the budget of the hold's key
+        raise HoldAlreadyEnded(hold.hold_id, HoldExpired.__name__)
+    account = _account(scope, command.stream_id)
+    amount = _bookable(command.amount_microcents)
+    return HoldSettledLate(
+        hold_id=hold.hold_id,
+        amount_microcents=amount,
+        debt_microcents=_uncovered(account, amount),
+        operation=hold.operation,
+        model=hold.model,
+        placed_at=hold.placed_at,
+        price=hold.price,
+        usage=command.usage,
+        outcome=command.outcome,
+        backend=command.backend,
+        served=command.served,
+        key_id=hold.key_id,
+        request_id=hold.request_id,
     )
 
 
@@ -301,6 +327,11 @@ def _check_funds(account: AccountState, amount: Microcents) -> None:
             available=account.available,
             held=account.held,
         )
+
+
+def _uncovered(account: AccountState, amount: int) -> Microcents:
+    """The part of the amount that the free balance does not cover."""
+    return Microcents(max(amount - max(account.available, 0), 0))
 
 
 def _account(scope: Scope, account_id: str) -> AccountState:

@@ -162,6 +162,28 @@ class HoldExpired(HoldEnd, frozen=True, kw_only=True, tag="hold.expired"):
     reason: str
 
 
+class HoldSettledLate(EventBase, frozen=True, kw_only=True, tag="hold.settled_late"):
+    """The charge of a hold that had expired before its settlement came: the request was served all the same.
+
+    Nothing is set aside for it any more, so it is taken from the free balance, and the rest is debt. No other hold is
+    touched.
+    """
+
+    hold_id: str
+    amount_microcents: Microcents
+    debt_microcents: Microcents  # the part of the amount that the free balance did not cover
+    operation: str
+    model: str
+    placed_at: datetime
+    price: PriceRef
+    usage: dict[str, Any]
+    outcome: str = "completed"  # as of a settlement
+    backend: str | None = None
+    served: dict[str, Any] | None = None
+    key_id: str | None = None
+    request_id: str | None = None
+
+
 class ChargeRerated(EventBase, frozen=True, kw_only=True, tag="charge.rerated"):
     """A charge corrected, because the program that priced it was the wrong one. after = before + charged - refunded.
 
@@ -170,7 +192,7 @@ class ChargeRerated(EventBase, frozen=True, kw_only=True, tag="charge.rerated"):
     """
 
     hold_id: str
-    charge_seq: int  # of the hold.settled or hold.drawn that is corrected
+    charge_seq: int  # of the settlement or draw that is corrected
     ordinal: int  # of the charge's corrections this is the first, the second …
     before_microcents: Microcents
     after_microcents: Microcents
@@ -245,10 +267,14 @@ AccountEvent = (
     | HoldSettled
     | HoldVoided
     | HoldExpired
+    | HoldSettledLate
     | ChargeRerated
 )
 PriceBookEvent = ProgramPublished | ProgramAssigned | ProgramRetired | RatePublished
 Event = AccountEvent | PriceBookEvent
+
+#: What a hold is charged by: any number of draws, and at most one settlement.
+Charge = HoldSettled | HoldSettledLate | HoldDrawn
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):

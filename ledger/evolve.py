@@ -21,6 +21,7 @@ from ledger.events import (
     HoldExtended,
     HoldPlaced,
     HoldSettled,
+    HoldSettledLate,
     HoldVoided,
     KeyCreated,
     KeyDeleted,
@@ -42,7 +43,7 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
         return Scope(_opened(event, stream_id, at))
     match event:
         case HoldPlaced():
-            hold = _placed(event, account, at)
+            hold = placed_hold(event, stream_id, at)
             return Scope(_moved(account, at, held=hold.held), _key_after_hold(key, hold, event.next_arrival), hold)
         case HoldSettled():
             hold = _ending(hold, event)
@@ -51,6 +52,11 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
         case HoldVoided() | HoldExpired():
             hold = _ending(hold, event)
             return Scope(_moved(account, at, held=-hold.held), _key_moved(key, hold, -hold.held, 0))
+        case HoldSettledLate():
+            if hold is not None:
+                raise LedgerCorrupt(f"hold {hold.hold_id} is settled late, and is open")
+            amount = event.amount_microcents
+            return Scope(_moved(account, at, spent=amount), _spent(key, month_of(event.placed_at), amount))
         case HoldExtended():
             amount = event.amount_microcents
             hold = _open(hold, event.hold_id)
@@ -119,10 +125,11 @@ def _moved(account: AccountState, at: datetime, *, credited: int = 0, spent: int
     return after
 
 
-def _placed(event: HoldPlaced, account: AccountState, at: datetime) -> HoldState:
+def placed_hold(event: HoldPlaced, account_id: str, at: datetime) -> HoldState:
+    """The hold as it is right after its placing."""
     return HoldState(
         hold_id=event.hold_id,
-        account_id=account.account_id,
+        account_id=account_id,
         key_id=event.key_id,
         held=event.amount_microcents,
         drawn=ZERO,

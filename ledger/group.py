@@ -31,14 +31,15 @@ from ledger.events import (
     HoldExpired,
     HoldPlaced,
     HoldSettled,
+    HoldSettledLate,
     HoldVoided,
     StoredEvent,
     encode_event,
 )
-from ledger.evolve import evolve
+from ledger.evolve import evolve, placed_hold
 from ledger.idempotency import idempotency_key_of, key_of_what_is_rerated
 from ledger.money import Microcents
-from ledger.state import AccountState, Books, ChargeState, KeyState, Scope
+from ledger.state import AccountState, Books, ChargeState, HoldState, KeyState, Scope
 
 EndEvent = HoldSettled | HoldVoided | HoldExpired
 
@@ -103,7 +104,8 @@ class Loaded(msgspec.Struct):
     books: Books
     pasts: dict[tuple[str, str], Past]  # by stream and idempotency key
     ends: dict[str, StoredEvent]  # how holds ended that are no longer open, by hold id
-    places: dict[str, StoredEvent] = {}  # how holds were placed that are placed again, as far as it is known
+    places: dict[str, StoredEvent] = {}  # how holds were placed that ended or are placed again, as far as it is known
+    late: dict[str, StoredEvent] = {}  # how holds that had expired were settled all the same, by hold id
 
 
 class Outcome(msgspec.Struct):
@@ -131,6 +133,8 @@ class Group:
         self.loaded = loaded
         self._rows_of_places: dict[str, int] = {}
         self._rows_of_ends: dict[str, int] = {}
+        self._rows_of_late: dict[str, int] = {}
+        self._expired: dict[str, HoldState] = {}  # in this group, as they were
         self._rows_by_key: dict[tuple[str, str], int] = {}
         self._now = now
 
@@ -154,6 +158,8 @@ class Group:
                 return repeat
             if isinstance(command, RerateCharge):
                 scope = replace(scope, charge=self._charge(command))
+            elif isinstance(command, SettleHold) and scope.hold is None:
+                scope = replace(scope, expired=self._expired_hold(command))
             at = self._now if scope.account is None else max(self._now, scope.account.at)
             try:
                 event = decide(scope, command, at=at, now=self._now)
@@ -189,6 +195,10 @@ class Group:
         row = len(self.rows)
         if isinstance(event, EndEvent):
             self._rows_of_ends[event.hold_id] = row
+            if isinstance(event, HoldExpired) and before.hold is not None:
+                self._expired[event.hold_id] = before.hold
+        elif isinstance(event, HoldSettledLate):
+            self._rows_of_late[event.hold_id] = row
         elif isinstance(event, HoldPlaced):
             self._rows_of_places[event.hold_id] = row
         if idempotency_key is not None:
@@ -261,8 +271,7 @@ class Group:
             row = self._rows_by_key.get((command.stream_id, key))
             found = self.loaded.pasts.get((command.stream_id, key)) if row is None else self.rows[row]
         else:
-            row = self._rows_of_ends.get(command.hold_id)
-            found = self.loaded.ends.get(command.hold_id) if row is None else self.rows[row]
+            _, found = self._last_of(command.hold_id)
         if found is None or found.stream_id != command.stream_id:
             return None
         return _charge_after(found.event, found.seq)
@@ -270,8 +279,7 @@ class Group:
     def _ended_before(self, command: Command, scope: Scope) -> Outcome:
         """The outcome for a hold that is not open: the same end again is a replay, any other is refused."""
         hold_id: str = command.hold_id  # type: ignore[union-attr]
-        row = self._rows_of_ends.get(hold_id)
-        end = self.loaded.ends.get(hold_id) if row is None else self.rows[row]
+        row, end = self._end_of(hold_id) if isinstance(command, ExpireHold) else self._last_of(hold_id)
         if end is None or end.stream_id != command.stream_id:
             raise HoldUnknown(hold_id)
         if not _is_same_end(command, end.event):
@@ -279,10 +287,31 @@ class Group:
         stored = end if isinstance(end, StoredEvent) else None
         return Outcome(stored=stored, row=row, account=scope.account, key=scope.key, replayed=True)
 
+    def _expired_hold(self, command: SettleHold) -> HoldState | None:
+        """The account's hold that expired; None when it ended in another way, or was settled since."""
+        _, last = self._last_of(command.hold_id)
+        if last is None or last.stream_id != command.stream_id or not isinstance(last.event, HoldExpired):
+            return None
+        if command.hold_id in self._expired:
+            return self._expired[command.hold_id]
+        placed = self.loaded.places[command.hold_id]
+        assert isinstance(placed.event, HoldPlaced)  # what else places a hold
+        return placed_hold(placed.event, placed.stream_id, placed.at)
+
+    def _last_of(self, hold_id: str) -> tuple[int | None, Appended | StoredEvent | None]:
+        """The late settlement of a hold, or its end where there is none: its row if it is this group's, and itself."""
+        row = self._rows_of_late.get(hold_id)
+        late = self.loaded.late.get(hold_id) if row is None else self.rows[row]
+        return self._end_of(hold_id) if late is None else (row, late)
+
+    def _end_of(self, hold_id: str) -> tuple[int | None, Appended | StoredEvent | None]:
+        row = self._rows_of_ends.get(hold_id)
+        return row, self.loaded.ends.get(hold_id) if row is None else self.rows[row]
+
 
 def _charge_after(event: Event, seq: int) -> ChargeState | None:
     match event:
-        case HoldSettled() | HoldDrawn():
+        case HoldSettled() | HoldSettledLate() | HoldDrawn():
             corrections, amount = 0, event.amount_microcents
         case ChargeRerated():
             corrections, amount, seq = event.ordinal, event.after_microcents, event.charge_seq
@@ -301,7 +330,7 @@ def _charge_after(event: Event, seq: int) -> ChargeState | None:
 
 def _is_same_end(command: Command, event: Event) -> bool:
     match command, event:
-        case SettleHold(), HoldSettled():
+        case SettleHold(), HoldSettled() | HoldSettledLate():
             return command.amount_microcents == event.amount_microcents and (
                 _as_stored(command.usage) == _as_stored(event.usage)
             )

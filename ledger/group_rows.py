@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from ledger.commands import Command, CreateKey, DeleteKey, HoldCommand, PlaceHold, RerateCharge, SettleHold
-from ledger.events import HoldPlaced
+from ledger.events import HoldPlaced, HoldSettledLate
 from ledger.group import Appended, EndEvent, Group, Loaded, Past
 from ledger.idempotency import idempotency_key_of, key_of_what_is_rerated
 from ledger.reading import stored_event
@@ -58,13 +58,15 @@ async def load_group(
 
 
 async def recall(connection: asyncpg.Connection, shard: int, loaded: Loaded, hold_ids: Sequence[str]) -> None:
-    """Add how these holds were placed and ended, where they were."""
+    """Add how these holds were placed, ended and settled late, where they were."""
     if not hold_ids:
         return
     for record in await connection.fetch(_queries["hold_history"], shard, hold_ids):
         stored = stored_event(record)
         if isinstance(stored.event, EndEvent):
             loaded.ends[stored.event.hold_id] = stored
+        elif isinstance(stored.event, HoldSettledLate):
+            loaded.late[stored.event.hold_id] = stored
         elif isinstance(stored.event, HoldPlaced):
             loaded.places[stored.event.hold_id] = stored
 

@@ -10,12 +10,15 @@ SELECT accounts, keys, holds, replays FROM lock_group($1, $2, $3, $4, $5, $6)
 SELECT append_group($1, $2, $3, $4, $5, $6, $7)
 
 -- hold_history --
--- How holds were placed and ended.
+-- How holds were placed and ended, and how they were settled after they had expired.
 -- $1 shard, $2 hold ids
 SELECT position, stream_id, seq, at, hold_id, balance_microcents, payload FROM events
 WHERE shard = $1 AND hold_id = ANY ($2)
   AND (CASE type WHEN 'hold.placed' THEN 0 WHEN 'hold.settled' THEN 1 WHEN 'hold.voided' THEN 1
        WHEN 'hold.expired' THEN 1 END) IS NOT NULL
+UNION ALL
+SELECT position, stream_id, seq, at, hold_id, balance_microcents, payload FROM events
+WHERE shard = $1 AND hold_id = ANY ($2) AND type = 'hold.settled_late'
 
 -- shards --
 -- The log shards, fixed when the ledger was created.
@@ -58,7 +61,7 @@ LEFT JOIN (
            json_agg(payload ORDER BY position) AS corrections
     FROM events WHERE shard = $1 AND type = 'charge.rerated' GROUP BY 1, 2
 ) c ON c.stream_id = e.stream_id AND c.charge_seq = e.seq
-WHERE e.shard = $1 AND e.type IN ('hold.settled', 'hold.drawn') AND e.at >= $2 AND e.at < $3
+WHERE e.shard = $1 AND e.type IN ('hold.settled', 'hold.settled_late', 'hold.drawn') AND e.at >= $2 AND e.at < $3
   AND ($4::text IS NULL OR e.stream_id = $4) AND ($5::text[] IS NULL OR e.payload ->> 'model' = ANY ($5))
   AND ($6::text IS NULL OR e.payload ->> 'operation' = $6)
   AND ($7::text IS NULL OR c.corrections IS NOT NULL

@@ -96,12 +96,16 @@ class ChargeState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """What one command touches: the stream's state, and the key, the hold and the charge it names where they exist."""
+    """What one command touches: the stream's state, and the key, the hold and the charge it names where they exist.
+
+    What an event does to the states depends on the first three only.
+    """
 
     account: AccountState | None = None
     key: KeyState | None = None
     hold: HoldState | None = None
-    charge: ChargeState | None = None  # for a command; what an event does to the states does not depend on it
+    charge: ChargeState | None = None  # of a correction
+    expired: HoldState | None = None  # of a settlement: its hold, where that expired and was not settled since
 
 
 class Books:

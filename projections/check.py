@@ -183,6 +183,10 @@ async def _check_postings(connection: asyncpg.Connection, shard: int, books: Boo
         Finding(f"position {row['position']}", "does not continue the charge that it corrects")
         for row in await connection.fetch(_queries["broken_corrections"], shard)
     ]
+    findings += [
+        Finding(f"position {row['position']}", "does not follow from the expired hold that it charges")
+        for row in await connection.fetch(_queries["broken_late_settlements"], shard)
+    ]
     posted = {row["account_id"]: row for row in await connection.fetch(_queries["posted_by_account"], shard)}
     for account in books.accounts.values():
         row = posted.get(account.account_id, {"available": 0, "held": 0, "spent": 0, "credited": 0})

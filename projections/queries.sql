@@ -78,7 +78,7 @@ FROM (
     SELECT model, coalesce(key_id, ''), (ended_at AT TIME ZONE 'UTC')::date, 1, input_tokens, cached_input_tokens,
            output_tokens, cost_microcents
     FROM usage_logs
-    WHERE shard = $1 AND account_id = $2 AND status IN ('settled', 'drawn') AND ended_at >= $3 AND ended_at < $4
+    WHERE shard = $1 AND account_id = $2 AND status IN ('settled', 'settled_late', 'drawn') AND ended_at >= $3 AND ended_at < $4
       AND NOT ((ended_at AT TIME ZONE 'UTC')::date >= $5::date AND (ended_at AT TIME ZONE 'UTC')::date < $6::date)
 ) parts
 GROUP BY GROUPING SETS ((), (model), (key_id), (day))
@@ -127,12 +127,29 @@ SELECT l.position FROM (
     WINDOW charge AS (PARTITION BY e.stream_id, p.charge_seq ORDER BY e.position)
 ) l
 LEFT JOIN events e ON e.shard = l.shard AND e.stream_id = l.stream_id AND e.seq = l.charge_seq
-    AND e.hold_id = l.hold_id AND e.type = CASE WHEN l.reference IS NULL THEN 'hold.settled' ELSE 'hold.drawn' END
+    AND e.hold_id = l.hold_id AND CASE WHEN l.reference IS NULL THEN e.type IN ('hold.settled', 'hold.settled_late')
+        ELSE e.type = 'hold.drawn' END
 LEFT JOIN LATERAL json_to_record(e.payload) AS c (
     amount_microcents bigint, operation text, model text, placed_at timestamptz, reference text, key_id text) ON true
 WHERE (l.ordinal, l.before_microcents) IS DISTINCT FROM (l.nth, coalesce(l.stood_at, c.amount_microcents))
    OR (l.operation, l.model, l.placed_at, l.reference, l.key_id)
       IS DISTINCT FROM (c.operation, c.model, c.placed_at, c.reference, c.key_id)
+ORDER BY l.position LIMIT 1000
+
+-- broken_late_settlements --
+-- Late settlements of holds that did not expire before, or that say something else than the hold they name. $1 shard
+SELECT l.position
+FROM events l CROSS JOIN json_to_record(l.payload) AS s (
+    operation text, model text, placed_at timestamptz, key_id text, request_id text, price jsonb)
+LEFT JOIN events p ON p.shard = l.shard AND p.stream_id = l.stream_id AND p.hold_id = l.hold_id
+    AND p.type = 'hold.placed'
+LEFT JOIN LATERAL json_to_record(p.payload) AS h (
+    operation text, model text, key_id text, request_id text, price jsonb) ON true
+WHERE l.shard = $1 AND l.type = 'hold.settled_late'
+  AND ((s.operation, s.model, s.placed_at, s.key_id, s.request_id, s.price)
+       IS DISTINCT FROM (h.operation, h.model, p.at, h.key_id, h.request_id, h.price)
+   OR NOT EXISTS (SELECT FROM events e WHERE e.shard = l.shard AND e.stream_id = l.stream_id
+                  AND e.hold_id = l.hold_id AND e.type = 'hold.expired' AND e.position < l.position))
 ORDER BY l.position LIMIT 1000
 
 -- posted_by_account --
@@ -151,7 +168,7 @@ SELECT expected AS guard FROM unnest(ARRAY['events_are_append_only']) expected
 WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = expected AND tgrelid = 'events'::regclass AND tgenabled <> 'D')
 UNION ALL
 SELECT expected FROM unnest(ARRAY['events_pkey', 'events_stream_seq_key', 'events_hold_placed_and_ended_once',
-                                  'events_idempotency_key']) expected
+                                  'events_hold_settled_late_once', 'events_idempotency_key']) expected
 WHERE NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(expected) AND indisunique AND indisvalid)
 
 -- stored_accounts --

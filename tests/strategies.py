@@ -124,7 +124,12 @@ draws = st.builds(
     usage=usages,
 )
 settlements = st.builds(
-    SettleHold, stream_id=likely_account_ids, hold_id=hold_ids, amount_microcents=amounts, usage=usages
+    SettleHold,
+    stream_id=likely_account_ids,
+    hold_id=hold_ids,
+    amount_microcents=amounts,
+    usage=usages,
+    key_id=st.none() | key_ids,
 )
 voids = st.builds(VoidHold, stream_id=likely_account_ids, hold_id=hold_ids, reason=st.just("backend_failed"))
 expiries = st.builds(

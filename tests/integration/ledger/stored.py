@@ -89,6 +89,11 @@ _RULES = {
     "a hold ends at most once": """
         SELECT hold_id, count(*) FROM events WHERE type IN ('hold.settled', 'hold.voided', 'hold.expired')
         GROUP BY hold_id HAVING count(*) > 1""",
+    "a hold is settled at most once, and late only after it expired": """
+        SELECT s.hold_id, count(DISTINCT s.position) FROM events s
+        LEFT JOIN events e ON e.hold_id = s.hold_id AND e.type = 'hold.expired' AND e.position < s.position
+        WHERE s.type IN ('hold.settled', 'hold.settled_late') GROUP BY s.hold_id
+        HAVING count(DISTINCT s.position) > 1 OR bool_or(s.type = 'hold.settled_late' AND e.position IS NULL)""",
     "a hold is open or ended": """
         SELECT p.hold_id FROM events p WHERE type = 'hold.placed'
         AND EXISTS (SELECT FROM open_holds o WHERE o.hold_id = p.hold_id) = EXISTS (

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import Ledger, Refused, StoredEvent
-from ledger.events import BalanceAdjusted, CreditGranted, HoldDrawn, HoldExtended, HoldPlaced, HoldSettled
+from ledger.events import (
+    BalanceAdjusted,
+    CreditGranted,
+    HoldDrawn,
+    HoldExtended,
+    HoldPlaced,
+    HoldSettled,
+    HoldSettledLate,
+)
 from ledger.group import EndEvent
 from tests import strategies
 from tests.conftest import Clock
@@ -38,7 +46,7 @@ def added_up(events: list[StoredEvent], at: datetime) -> tuple[int, int]:
                 posted -= event.amount_microcents
         if isinstance(event, EndEvent):
             held -= event.held_microcents
-        if isinstance(event, HoldSettled):
+        if isinstance(event, HoldSettled | HoldSettledLate):
             posted -= event.amount_microcents
     return posted, held
 

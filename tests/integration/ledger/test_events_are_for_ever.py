@@ -86,6 +86,13 @@ async def test_the_database_refuses_a_second_end_of_a_hold_of_any_kind(written: 
             await insert(pool, type=kind, hold_id="hold_1")
 
 
+async def test_the_database_refuses_a_second_late_settlement_of_a_hold(written: Ledger, pool: asyncpg.Pool) -> None:
+    await insert(pool, type="hold.settled_late", hold_id="hold_1")
+
+    with pytest.raises(asyncpg.UniqueViolationError, match="events_hold_settled_late_once"):
+        await insert(pool, type="hold.settled_late", hold_id="hold_1", stream_id="acct_b", position=100)
+
+
 async def test_the_database_refuses_a_second_placing_of_a_hold_even_by_another_account(
     written: Ledger, pool: asyncpg.Pool
 ) -> None:

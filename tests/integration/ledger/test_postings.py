@@ -51,6 +51,10 @@ JOURNALS = [
         [("customer_held", "debit", 25), ("customer_available", "credit", 25)],
     ),
     (
+        [place("h", 40), expire("h"), settle("h", 130)],  # 30 of it is debt
+        [("customer_available", "debit", 130), ("revenue", "credit", 130)],
+    ),
+    (
         [place("h", 40), settle("h", 25), rerate("h", 35)],
         [("customer_available", "debit", 10), ("revenue", "credit", 10)],
     ),

@@ -42,6 +42,10 @@ COMMANDS = [
     rerate("hold_1", 90, reference="task_1", key_id="key_1"),
     place("hold_3", 550),
     expire("hold_3"),
+    place("hold_4", 10),
+    expire("hold_4"),
+    settle("hold_4", 30, usage={"seconds": Decimal("1.50")}),
+    rerate("hold_4", 20),
     delete_key(),
     publish(),
 ]
@@ -56,6 +60,7 @@ WITH_OTHER_CONTENT = [
     settle("hold_1", 250, usage={"seconds": Decimal("1.51"), "tokens": 7}),
     settle("hold_2", 0),
     void("hold_3"),
+    settle("hold_4", 31, usage={"seconds": Decimal("1.50")}),
     rerate("hold_1", 260, key_id="key_1"),
     rerate("hold_1", 300, ordinal=2, key_id="key_1"),
     rerate("hold_1", 91, reference="task_1", key_id="key_1"),

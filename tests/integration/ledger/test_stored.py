@@ -4,7 +4,7 @@ import asyncpg
 
 from ledger import Ledger
 from tests.integration.ledger.stored import broken_rules
-from tests.unit.ledger.scenes import create_key, draw, grant, open_account, place, publish, settle, void
+from tests.unit.ledger.scenes import create_key, draw, expire, grant, open_account, place, publish, settle, void
 
 BOOKS = (
     open_account(),
@@ -16,6 +16,9 @@ BOOKS = (
     place("hold_2", 10),
     void("hold_2"),
     place("hold_3", 10),
+    place("hold_4", 10),
+    expire("hold_4"),
+    settle("hold_4", 5),
     publish(),
 )
 TAMPERINGS = (
@@ -33,6 +36,8 @@ TAMPERINGS = (
     "UPDATE events SET seq = seq + 1 WHERE seq = (SELECT max(seq) FROM events)",
     "UPDATE events SET hold_id = 'hold_9' WHERE type = 'hold.drawn'",
     "UPDATE events SET at = at - interval '1 hour' WHERE type = 'hold.settled'",
+    "UPDATE events SET hold_id = 'hold_1', payload = replace(payload::text, 'hold_4', 'hold_1')::json"
+    " WHERE type = 'hold.settled_late'",
     "DELETE FROM posting_rules WHERE event_type = 'hold.settled' AND amount_field = 'overrun_microcents'",
     "UPDATE posting_rules SET ledger_account = 'revenue' WHERE ledger_account = 'customer_held' AND side = 'debit'",
     "UPDATE posting_rules SET side = CASE side WHEN 'debit' THEN 'credit' ELSE 'debit' END",

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ledger import Ledger, Refused, RerateCharge
+from ledger import DrawHold, Ledger, Refused
 from projections import ProjectionRunner, check_books, rebuild
 from tests import strategies
 from tests.conftest import Clock
-from tests.unit.ledger.scenes import create_key, draw, grant, open_account, place, rerate, settle
+from tests.unit.ledger.scenes import create_key, draw, expire, grant, open_account, place, rerate, settle
 from tollgate.migrate import load_migrations
 
 RIGHT = {"program": "list", "version": 2, "digest": "cd" * 32}
@@ -32,15 +32,17 @@ CORRECTIONS = [
     rerate("hold_1", 70, ordinal=2, key_id="key_1"),
 ]
 
-#: Charges, and corrections of them, of two holds.
+#: Charges, and corrections of them, of two holds that may expire.
 BEGIN = [open_account(), grant(1_000), place("hold_1", 300), place("hold_2", 300)]
+hold_ids = st.sampled_from(("hold_1", "hold_2"))
 chargings = st.builds(
     replace,
     st.one_of(strategies.draws, strategies.settlements, strategies.reratings, strategies.reratings),
     stream_id=st.just("acct_a"),
-    hold_id=st.sampled_from(("hold_1", "hold_2")),
+    hold_id=hold_ids,
     amount_microcents=strategies.small_amounts,
-).map(lambda command: replace(command, key_id=None) if isinstance(command, RerateCharge) else command)
+).map(lambda command: command if isinstance(command, DrawHold) else replace(command, key_id=None))
+happenings = st.one_of(chargings, chargings, chargings, hold_ids.map(expire))
 
 _examples = itertools.count()
 
@@ -99,7 +101,7 @@ async def test_a_rebuild_gives_the_corrected_rows_again(
 
 
 @settings(max_examples=25)
-@given(steps=st.lists(st.tuples(st.booleans(), st.lists(chargings, min_size=1, max_size=4)), min_size=2, max_size=8))
+@given(steps=st.lists(st.tuples(st.booleans(), st.lists(happenings, min_size=1, max_size=4)), min_size=2, max_size=8))
 async def test_whatever_is_charged_and_corrected_the_rows_are_those_of_the_log(
     ledger: Ledger, admin: asyncpg.Connection, steps: list[tuple[bool, list[Any]]]
 ) -> None:

@@ -58,7 +58,7 @@ class Model:
         account["at"] = at
         place = (command.stream_id, account["seq"])
         for name in _names_of(command):
-            self.remembered[name] = (_said_by(command), place)
+            self.remembered.setdefault(name, (_said_by(command), place))
         return ACCEPTED, place
 
     def available(self, account_id: str) -> int:
@@ -84,7 +84,10 @@ class Model:
         """What was said under the first of the command's names that is taken, and where it was written."""
         for name in _names_of(command):
             if name in self.remembered:
-                return self.remembered[name]
+                said, place = self.remembered[name]
+                if isinstance(command, SettleHold) and said == "ExpireHold":
+                    return None  # it may be settled late
+                return said, place
         return None
 
     # --- one judge for each command: the reasons against it, or its effect
@@ -174,6 +177,7 @@ class Model:
             "month": month,
             "expires_at": at + timedelta(seconds=command.lifetime_s),
             "is_open": True,
+            "has_expired": False,
         }
         return set()
 
@@ -209,6 +213,8 @@ class Model:
 
     def _settle(self, command: SettleHold, account: Any, at: datetime, now: datetime) -> set[str]:
         hold, reasons = self._open_hold(command)
+        if reasons == {"HoldAlreadyEnded"} and hold["has_expired"] and hold["key"] == command.key_id:
+            reasons = set()
         reasons = reasons or _unless(_is_bookable(command.amount_microcents), "InvalidAmount")
         if not reasons:
             hold["is_open"] = False
@@ -237,6 +243,7 @@ class Model:
             reasons = _unless(hold["expires_at"] < command.overdue_at, "HoldNotOverdue")
         if not reasons:
             hold["is_open"] = False
+            hold["has_expired"] = isinstance(command, ExpireHold)
         return reasons
 
     def _record_price(self, command: RecordPriceEvent, account: Any, at: datetime, now: datetime) -> set[str]:
@@ -313,7 +320,9 @@ def _names_of(command: Any) -> list[tuple[str, str]]:
         case RerateCharge():
             charge = f"{command.hold_id} {command.reference}"
             return [(command.stream_id, f"rerated {charge} {command.ordinal}")]
-        case SettleHold() | VoidHold() | ExpireHold():
+        case SettleHold():
+            return [(command.stream_id, f"settled {command.hold_id}"), (command.stream_id, f"ended {command.hold_id}")]
+        case VoidHold() | ExpireHold():
             return [(command.stream_id, f"ended {command.hold_id}")]
         case _:
             return []

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ledger import HoldState, StoredEvent
-from ledger.events import HoldPlaced
+from ledger.events import HoldPlaced, HoldSettledLate
 from ledger.evolve import evolve
 from ledger.group import EndEvent, Group, Loaded, Past
 from ledger.reading import decode_event
@@ -56,7 +56,14 @@ class PaperLog:
 
     def group(self, now: datetime) -> Group:
         """A group over everything that is written, at this moment."""
-        return Group(Loaded(self.books, dict(self._pasts), self._ends(), self._places()), now)
+        loaded = Loaded(
+            self.books,
+            dict(self._pasts),
+            ends=self._of_holds(EndEvent),
+            places=self._of_holds(HoldPlaced),
+            late=self._of_holds(HoldSettledLate),
+        )
+        return Group(loaded, now)
 
     def folded(self) -> Books:
         """The states, from the events alone."""
@@ -79,11 +86,8 @@ class PaperLog:
         stored = outcome.stored if outcome.row is None else self.events[first + outcome.row]
         return "replayed" if outcome.replayed else "accepted", (stored.stream_id, stored.seq)
 
-    def _ends(self) -> dict[str, StoredEvent]:
-        return {stored.event.hold_id: stored for stored in self.events if isinstance(stored.event, EndEvent)}
-
-    def _places(self) -> dict[str, StoredEvent]:
-        return {stored.event.hold_id: stored for stored in self.events if isinstance(stored.event, HoldPlaced)}
+    def _of_holds(self, kind: Any) -> dict[str, StoredEvent]:
+        return {stored.event.hold_id: stored for stored in self.events if isinstance(stored.event, kind)}
 
 
 def as_bytes(books: Books) -> bytes:

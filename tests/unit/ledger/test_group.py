@@ -51,6 +51,7 @@ REPEATABLE = [
     (void("hold_1"), [place("hold_1", 9)], settle("hold_1", 0), "HoldAlreadyEnded"),
     (void("hold_1"), [place("hold_1", 9)], expire("hold_1"), "HoldAlreadyEnded"),
     (expire("hold_1"), [place("hold_1", 9)], void("hold_1"), "HoldAlreadyEnded"),
+    (settle("hold_1", 5), [place("hold_1", 9), expire("hold_1")], settle("hold_1", 4), "HoldAlreadyEnded"),
     (rerate("hold_1", 7), [place("hold_1", 9), settle("hold_1", 5)], rerate("hold_1", 8), "IdempotencyMismatch"),
     (
         rerate("hold_1", 7, reference="task_1"),

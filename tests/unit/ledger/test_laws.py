@@ -16,7 +16,16 @@ from hypothesis.stateful import (
 from msgspec.structs import replace
 
 from ledger import CreateKey, GrantCredit, OpenAccount
-from ledger.events import Event, HoldPlaced, HoldSettled, ProgramAssigned, ProgramRetired, RatePublished
+from ledger.events import (
+    Event,
+    HoldExpired,
+    HoldPlaced,
+    HoldSettled,
+    HoldSettledLate,
+    ProgramAssigned,
+    ProgramRetired,
+    RatePublished,
+)
 from ledger.group import EndEvent
 from tests import strategies
 from tests.unit.ledger.model import Model
@@ -86,6 +95,16 @@ class BooksMachine(RuleBasedStateMachine):
         hold = self.log.hold(data.draw(st.sampled_from(sorted(self.log.books.holds))))
         self.submit([replace(command, stream_id=hold.account_id, hold_id=hold.hold_id) for command in commands])
 
+    @precondition(lambda self: self.expired_holds())
+    @rule(data=st.data(), command=strategies.settlements)
+    def settle_an_expired_hold(self, data: st.DataObject, command: Any) -> None:
+        hold_id = data.draw(st.sampled_from(self.expired_holds()))
+        hold = self.model.holds[hold_id]
+        self.submit([replace(command, stream_id=hold["account"], hold_id=hold_id, key_id=hold["key"])])
+
+    def expired_holds(self) -> list[str]:
+        return sorted(hold_id for hold_id, hold in self.model.holds.items() if hold["has_expired"])
+
     @precondition(lambda self: self.model.charges)
     @rule(data=st.data(), command=strategies.reratings)
     def correct_a_charge(self, data: st.DataObject, command: Any) -> None:
@@ -101,6 +120,8 @@ class BooksMachine(RuleBasedStateMachine):
         if isinstance(event, HoldSettled):
             self.met |= {"overrun"} if event.overrun_microcents else set()
             self.met |= {"debt"} if event.debt_microcents else set()
+        if isinstance(event, HoldSettledLate):
+            self.met |= {"late debt"} if event.debt_microcents else set()
 
     @invariant()
     def every_account_is_what_the_model_says(self) -> None:
@@ -148,7 +169,7 @@ class BooksMachine(RuleBasedStateMachine):
             spent = sum(
                 event.amount_microcents  # type: ignore[union-attr]
                 for event in events
-                if event.__struct_config__.tag in ("hold.settled", "hold.drawn")
+                if event.__struct_config__.tag in ("hold.settled", "hold.settled_late", "hold.drawn")
             ) + sum(
                 getattr(event, "charged_microcents", 0) - getattr(event, "refunded_microcents", 0) for event in events
             )
@@ -171,6 +192,20 @@ class BooksMachine(RuleBasedStateMachine):
         assert set(ended) <= set(placed)
 
     @invariant()
+    def each_hold_is_settled_at_most_once_and_late_only_after_it_expired(self) -> None:
+        settled, expired = [], set()
+        for stored in self.log.events:
+            match stored.event:
+                case HoldExpired(hold_id=hold_id):
+                    expired.add(hold_id)
+                case HoldSettled(hold_id=hold_id):
+                    settled.append(hold_id)
+                case HoldSettledLate(hold_id=hold_id):
+                    assert hold_id in expired
+                    settled.append(hold_id)
+        assert len(set(settled)) == len(settled)
+
+    @invariant()
     def the_states_follow_from_the_events_alone(self) -> None:
         assert as_bytes(self.log.folded()) == as_bytes(self.log.books)
 
@@ -183,6 +218,7 @@ class BooksMachine(RuleBasedStateMachine):
                 "credit.granted": lambda e: e.amount_microcents,
                 "balance.adjusted": lambda e: e.credited_microcents - e.debited_microcents,
                 "hold.settled": lambda e: -e.amount_microcents,
+                "hold.settled_late": lambda e: -e.amount_microcents,
                 "hold.drawn": lambda e: -e.amount_microcents,
                 "charge.rerated": lambda e: e.before_microcents - e.after_microcents,
             }.get(fields, lambda e: 0)(event)
@@ -201,7 +237,7 @@ EVERY_OUTCOME = {
     *(kind.__struct_config__.tag for kind in Event.__args__ if kind not in OTHER_PRICE_EVENTS),
     *("AccountUnknown", "KeyUnknown", "KeyInactive", "HoldUnknown", "HoldAlreadyEnded", "HoldNotOverdue"),
     *("InvalidAmount", "InsufficientFunds", "BudgetExceeded", "RateLimited", "DrawExceedsHold", "PlanOutdated"),
-    *("ChargeUnknown", "IdempotencyMismatch", "replayed", "overrun", "debt"),
+    *("ChargeUnknown", "IdempotencyMismatch", "replayed", "overrun", "debt", "late debt"),
 }
 
 
