@@ -13,16 +13,21 @@ from inference_proxy.prices import PriceFeed
 from inference_proxy.quotes import InvoiceLine, invoice_lines
 from ledger import Ledger, Microcents, PriceRef, StoredEvent
 from ledger.events import (
+    Charge,
     ChargeRerated,
     HoldDrawn,
     HoldExpired,
     HoldExtended,
     HoldPlaced,
     HoldSettled,
+    HoldSettledLate,
     HoldVoided,
 )
 from pricing import ProgramNotPublished, UsageError
 from wire import ApiError, Cents, Route, cents_of, json_reply, read_query
+
+_Settled = HoldSettled | HoldSettledLate
+_End = _Settled | HoldVoided | HoldExpired
 
 #: Anything else is no hold of ours, and need not be asked for.
 _HOLD_ID = re.compile(r"hold_[0-9A-Za-z_-]{1,59}")
@@ -68,6 +73,7 @@ class Receipt(msgspec.Struct, kw_only=True):
     object: str = "receipt"
     id: str
     status: str  # open, settled, voided, expired
+    late: bool  # the hold had expired before it was settled
     account_id: str
     key_id: str | None
     request_id: str | None
@@ -75,10 +81,12 @@ class Receipt(msgspec.Struct, kw_only=True):
     model: str
     plan: str | None
     exchange_rate: Decimal | None  # null: the price was in the account's currency
+    retry_count: int  # how often the client says that it tried before
     placed_at: datetime
     ended_at: datetime | None
     outcome: str | None  # how the request ended: completed, client_gone, backend_failed …
     backend: str | None
+    served: dict[str, Any] | None  # how the request was served, as the gate saw it
     held_cents: Cents  # the most that was set aside
     charged_cents: Cents
     charges: list[ReceiptCharge]
@@ -124,16 +132,19 @@ class ReceiptRoutes:
     def _receipt(self, account_id: str, events: list[StoredEvent]) -> Receipt:
         placed = events[0].event
         assert isinstance(placed, HoldPlaced)  # what else begins a hold
-        end = next((each for each in events if isinstance(each.event, HoldSettled | HoldVoided | HoldExpired)), None)
+        ends = [each for each in events if isinstance(each.event, _End)]
+        end = ends[-1] if ends else None  # the settlement, where it came after the hold had expired
+        settled = end.event if end is not None and isinstance(end.event, _Settled) else None
         corrections = [(each, each.event) for each in events if isinstance(each.event, ChargeRerated)]
         charges = [
             self._charge(each, each.event, [event for _, event in corrections if event.charge_seq == each.seq])
             for each in events
-            if isinstance(each.event, HoldSettled | HoldDrawn)
+            if isinstance(each.event, Charge)
         ]
         return Receipt(
             id=placed.hold_id,
-            status="open" if end is None else _tag(end).removeprefix("hold."),
+            status="open" if end is None else _tag(end).removeprefix("hold.").removesuffix("_late"),
+            late=isinstance(settled, HoldSettledLate),
             account_id=account_id,
             key_id=placed.key_id,
             request_id=placed.request_id,
@@ -141,10 +152,12 @@ class ReceiptRoutes:
             model=placed.model,
             plan=placed.plan,
             exchange_rate=placed.exchange_rate,
+            retry_count=placed.retry_count,
             placed_at=events[0].at,
             ended_at=None if end is None else end.at,
             outcome=None if end is None else _outcome(end.event),
-            backend=end.event.backend if end is not None and isinstance(end.event, HoldSettled) else None,
+            backend=None if settled is None else settled.backend,
+            served=None if end is None else _served(end.event),
             held_cents=cents_of(_held(events)),
             charged_cents=sum((charge.charged_cents for charge in charges), Decimal(0)),
             charges=charges,
@@ -162,9 +175,7 @@ class ReceiptRoutes:
             events=[ReceiptEvent(type=_tag(each), position=each.position, seq=each.seq, at=each.at) for each in events],
         )
 
-    def _charge(
-        self, stored: StoredEvent, charge: HoldSettled | HoldDrawn, corrections: list[ChargeRerated]
-    ) -> ReceiptCharge:
+    def _charge(self, stored: StoredEvent, charge: Charge, corrections: list[ChargeRerated]) -> ReceiptCharge:
         price = corrections[-1].price if corrections else charge.price
         amount = corrections[-1].after_microcents if corrections else charge.amount_microcents
         receipt = ReceiptCharge(
@@ -190,7 +201,11 @@ def _held(events: list[StoredEvent]) -> Microcents:
 
 
 def _outcome(event: Any) -> str:
-    return str(event.outcome if isinstance(event, HoldSettled) else event.reason)
+    return str(event.outcome if isinstance(event, _Settled) else event.reason)
+
+
+def _served(event: Any) -> dict[str, Any] | None:
+    return None if isinstance(event, HoldExpired) else event.served
 
 
 def _tag(stored: StoredEvent) -> str:
