@@ -23,6 +23,7 @@ OVERRUNS = Counter("tollgate_overruns_total", "Settlements above their hold: a b
 UNREADABLE_USAGE = Counter("tollgate_unreadable_usage_total", "Answers whose usage made no sense.", ["backend"])
 UNKNOWN_METERS = Counter("tollgate_unknown_meters_total", "Usage that the price program does not read.", ["meter"])
 BACKEND_FAILURES = Counter("tollgate_backend_failures_total", "Failed attempts by backend.", ["backend"])
+RECOVERED = Counter("tollgate_recovered_settlements_total", "Settlements that dead processes left.", ["outcome"])
 IN_FLIGHT = Gauge("tollgate_requests_in_flight", "Metered requests being served.", multiprocess_mode="livesum")
 WAITING = Gauge("tollgate_ledger_waiting", "Commands that wait for their group.", multiprocess_mode="livesum")
 
