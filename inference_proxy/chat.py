@@ -60,6 +60,7 @@ _ANSWER_PARTS = {
     "image_tokens": "output_image_tokens",
 }
 
+_PROMPT_KEYS = ("input_tokens", *_PROMPT_PARTS.values())
 _ANSWER_KEYS = ("output_tokens", *_ANSWER_PARTS.values())
 
 #: Details that no seller charges apart.
@@ -110,8 +111,11 @@ _encode = msgspec.json.Encoder().encode
 _NULL = msgspec.Raw(b"null")
 
 
-def prepare(body: bytes, models: ModelCatalog) -> Prepared:
-    """The request as it may be forwarded. Raises ApiError for a body that cannot be bounded."""
+def prepare(body: bytes, models: ModelCatalog, *, at_most: int | None = None) -> Prepared:
+    """The request as it may be forwarded, its answers limited to ``at_most`` tokens each, besides their other limits.
+
+    Raises ApiError for a body that cannot be bounded.
+    """
     request = decode_json(body, ChatRequest)
     try:
         body.decode()  # text in fields that are only passed on is not looked at otherwise
@@ -123,27 +127,30 @@ def prepare(body: bytes, models: ModelCatalog) -> Prepared:
     answers = request.n or 1
     # Backends give max_completion_tokens precedence where both are sent; so does the clamp.
     asked = request.max_completion_tokens or request.max_tokens or model.output_default
-    output_limit = min(asked, model.output_limit)
+    output_limit = min(asked, model.output_limit, at_most or asked)
     stream = request.stream is True
+    counts_along = stream and model.partial_usage == "continuous"
     options = request.stream_options or StreamOptions()
     prompt = Span(0, _prompt_bound(request, fields, body, model))
     output = Span(0, answers * output_limit)
     return Prepared(
         model=request.model,
-        body=_forwarded(fields, output_limit, stream=stream, continuous=model.continuous_usage),
+        body=_forwarded(fields, output_limit, stream=stream, counts_along=counts_along),
         box={
-            "input_tokens": prompt,
-            "output_tokens": output,
             "mode": _MODES,
-            **dict.fromkeys(_PROMPT_PARTS.values(), prompt),
-            **dict.fromkeys(_ANSWER_PARTS.values(), output),
+            **dict.fromkeys(_PROMPT_KEYS, prompt),
+            **dict.fromkeys(_ANSWER_KEYS, output),
         },
+        prompt_keys=_PROMPT_KEYS,
         answer_keys=_ANSWER_KEYS,
         stream=stream,
         wants_usage=options.include_usage is True,
         wants_all_usage=options.continuous_usage_stats is True,
         max_output_tokens=output_limit,
         answers=answers,
+        slice_tokens=model.hold_slice_tokens if counts_along and model.hold_slice_tokens < output_limit else None,
+        partial_usage=model.partial_usage,
+        drain_s=model.drain_s,
     )
 
 
@@ -200,7 +207,7 @@ def _is_text(message: Message) -> bool:
     return not isinstance(message.content, list) or all(part.type == "text" for part in message.content)
 
 
-def _forwarded(fields: dict[str, msgspec.Raw], output_limit: int, *, stream: bool, continuous: bool) -> bytes:
+def _forwarded(fields: dict[str, msgspec.Raw], output_limit: int, *, stream: bool, counts_along: bool) -> bytes:
     """The body for the backend: every field as it came, to the byte, but for the limit and the request for usage."""
     for name in _LIMITS:
         fields.pop(name, None)
@@ -209,7 +216,7 @@ def _forwarded(fields: dict[str, msgspec.Raw], output_limit: int, *, stream: boo
         asked = fields.get("stream_options", _NULL)
         options = {} if bytes(asked) == b"null" else _decode_fields(asked)
         options["include_usage"] = msgspec.Raw(b"true")
-        if continuous:
+        if counts_along:
             options["continuous_usage_stats"] = msgspec.Raw(b"true")
         fields["stream_options"] = msgspec.Raw(_encode(options))
     else:

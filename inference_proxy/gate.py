@@ -1,32 +1,44 @@
 """The gate: authenticate → bound → price the bound → HOLD → backend → read usage → price it → SETTLE → last byte.
 
-Nothing is forwarded before its hold is committed, and no answer is complete before its charge is.
+Nothing is forwarded before its hold is committed, and no answer is complete before its charge is. How a request ends
+that does not come to its end, and what it costs then, is told in ``docs/endings.md``.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import datetime
+from typing import Any
 
+import aiohttp
 import structlog
 from aiohttp import web
 
-from accounts import Authenticator, Principal
-from inference_proxy.backends import Backend, BackendPool, no_backend
-from inference_proxy.holds import SLACK_S, Orphans, RequestHold
+from accounts import Authenticator
+from inference_proxy.answers import AnswerStore
+from inference_proxy.backends import Backend
+from inference_proxy.client import ClientStream, DrainedStream, KeptStream
+from inference_proxy.costs import cost_headers, has_output, output_tokens
+from inference_proxy.holds import Endings, RequestHold
+from inference_proxy.keyed import Keyed
 from inference_proxy.metrics import REQUESTS, TALLY, UNREADABLE_USAGE
 from inference_proxy.models import ModelCatalog
 from inference_proxy.operations import Operation
+from inference_proxy.orders import Order, read_order
+from inference_proxy.placing import Placed, Placer
 from inference_proxy.prepared import Prepared
-from inference_proxy.prices import PriceFeed, RequestPrice
-from inference_proxy.refusals import rate_limit_headers, translate
-from inference_proxy.relay import ClientGone, relay
-from inference_proxy.terms import Terms, TermsOfAccounts
-from inference_proxy.upstream import BackendBroke, answer_of, whole_body
+from inference_proxy.progress import Progress
+from inference_proxy.refusals import rate_limit_headers, shutting_down
+from inference_proxy.relay import Relay
+from inference_proxy.upstream import BackendBroke, Upstream, whole_body
 from inference_proxy.usage import UsageUnreadable, usage_object
-from ledger import Committed, Ledger, Microcents, PlaceHold, cents_text, new_id
-from ledger.errors import BudgetExceeded, InsufficientFunds, KeyUnknown, PlanOutdated
-from ledger.events import HoldSettled
-from pricing import Span, UsageBox, UsageError
+from ledger import LedgerUnavailable
+from pricing import UsageError
 from wire import ApiError, read_body
+
+#: What is left of requests when the time to finish is over takes this long at most: settling, and a last word.
+FINISH_S = 10.0
+
+Work = Coroutine[Any, Any, web.StreamResponse]
 
 _log = structlog.get_logger(__name__)
 
@@ -37,138 +49,183 @@ class Gate:
     def __init__(
         self,
         *,
-        ledger: Ledger,
         authenticator: Authenticator,
         models: ModelCatalog,
-        prices: PriceFeed,
-        terms: TermsOfAccounts,
-        backends: BackendPool,
-        worker_id: int,
+        placer: Placer,
+        upstream: Upstream,
+        answers: AnswerStore,
+        endings: Endings,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         forwarded_headers: frozenset[str] = frozenset(),
     ) -> None:
-        self._ledger = ledger
         self._authenticator = authenticator
         self._models = models
-        self._prices = prices
-        self._terms = terms
-        self._backends = backends
-        self._worker_id = worker_id
+        self._placer = placer
+        self._upstream = upstream
+        self._answers = answers
+        self._endings = endings
         self._clock = clock
         self._monotonic = monotonic
         self._forwarded_headers = forwarded_headers
-        self.orphans = Orphans()
+        self._is_draining = False
+        self._at_work: set[asyncio.Task[Any]] = set()  # on requests, also when their client has gone
 
     async def serve(self, operation: Operation, request: web.Request) -> web.StreamResponse:
         """Answer one metered request. Raises ApiError, or what ``translate`` turns into one."""
-        started = self._monotonic()
-        outcome = "refused"
+        progress = Progress(self._monotonic)
+        outcome = "failed"
+        task = asyncio.current_task()
+        assert task is not None  # a handler runs in one
+        self._at_work.add(task)
         TALLY.in_flight += 1
         try:
-            principal = await self._authenticator.authenticate_metered(request)
-            body = await read_body(request, limit=operation.max_body)
-            prepared = operation.prepare(body, self._models)
-            hold = await self._hold(operation, prepared, principal, request["request_id"])
-            outcome = "failed"
-            try:
-                answer = await self._forward(operation, prepared, hold, request)
-            except (ApiError, BackendBroke) as error:
-                await hold.void("backend_failed")
-                raise _as_api_error(error) from error
-            except ClientGone as error:
-                await hold.void("client_gone")
-                raise ConnectionResetError from error
-            finally:
-                if not hold.is_ended:
-                    self.orphans.adopt(hold, "cut_off")
+            answer = await self._serve(operation, request, progress)
             outcome = "served"
             return answer
         finally:
+            self._at_work.discard(task)
             TALLY.in_flight -= 1
-            TALLY.count(REQUESTS, operation.name, outcome)
-            TALLY.took(operation.name, self._monotonic() - started)
+            TALLY.count(REQUESTS, operation.name, outcome if progress.is_held else "refused")
+            TALLY.took(operation.name, progress.seconds)
 
-    async def _hold(
-        self, operation: Operation, prepared: Prepared, principal: Principal, request_id: str
-    ) -> RequestHold:
-        """Set aside the most that the request can cost. Raises a refusal; then nothing was forwarded or written."""
-        if principal.account_id is None:
-            raise ApiError("forbidden", "inference is paid by an account; a service token has none")
-        terms = await self._terms.of(principal.account_id)
-        while True:
-            try:
-                return await self._place(operation, prepared, principal, request_id, terms)
-            except PlanOutdated as error:  # priced again for the plan that counts
-                terms = self._terms.changed(principal.account_id, terms, plan=error.plan)
+    async def drain(self, *, within_s: float) -> None:
+        """Finish what is being served, and refuse what comes. What takes longer than ``within_s`` ends as if its
+        backend broke off: what was delivered is charged."""
+        self._is_draining = True
+        await self._until_quiet(within_s)
+        await self._upstream.close()
+        await self._until_quiet(FINISH_S)
+        await self._endings.drain(within_s=FINISH_S)
 
-    async def _place(
-        self, operation: Operation, prepared: Prepared, principal: Principal, request_id: str, terms: Terms
-    ) -> RequestHold:
-        assert principal.account_id is not None  # whose terms these are
-        price = self._prices.of_request(operation.name, prepared.model, principal.account_id, terms, at=self._clock())
-        if not self._backends.serves(prepared.model):
-            raise no_backend(prepared.model)
-        command = PlaceHold(
-            stream_id=principal.account_id,
-            hold_id=new_id("hold"),
-            amount_microcents=price.bound(prepared.box),
-            operation=operation.name,
-            model=prepared.model,
-            price=price.priced.ref,
-            worker_id=self._worker_id,
-            lifetime_s=operation.limit_s + SLACK_S,
-            key_id=principal.key_id,
-            request_id=request_id,
-            plan=terms.plan,
-            exchange_rate=price.priced.exchange_rate,
-        )
-        try:
-            placed = await self._ledger.submit(command)
-        except (InsufficientFunds, BudgetExceeded) as error:
-            refusal = translate(error, affordable=_affordable(prepared, price, error))
-            assert refusal is not None  # both are in the table
-            raise refusal from error
-        except KeyUnknown as error:
-            raise ApiError("unauthorized", "the key is not valid") from error
-        return RequestHold(self._ledger, placed, command, price)
+    async def _until_quiet(self, within_s: float) -> None:
+        if self._at_work:
+            await asyncio.wait(self._at_work, timeout=within_s)
 
-    async def _forward(
-        self, operation: Operation, prepared: Prepared, hold: RequestHold, request: web.Request
+    async def _serve(self, operation: Operation, request: web.Request, progress: Progress) -> web.StreamResponse:
+        if self._is_draining:
+            raise shutting_down()
+        principal = await self._authenticator.authenticate_metered(request)
+        body = await read_body(request, limit=operation.max_body)
+        order = read_order(operation, principal, body, request)
+        prepared = operation.prepare(body, self._models)
+        if order.idempotency_key is not None:
+            return await self._serve_once(order.idempotency_key, order, prepared, progress, request)
+        work = self._pay_and_forward(order, prepared, progress, request)
+        if prepared.stream and prepared.partial_usage == "drain":
+            return await self._outlive(work)
+        return await work
+
+    async def _serve_once(
+        self, key: str, order: Order, prepared: Prepared, progress: Progress, request: web.Request
     ) -> web.StreamResponse:
-        headers = {name: value for name in self._forwarded_headers if (value := request.headers.get(name))}
-        headers["x-request-id"] = request["request_id"]
-        async with answer_of(self._backends, operation, prepared, headers) as (backend, answer):
-            if prepared.stream and answer.content_type == "text/event-stream":
-                return await relay(
-                    operation, prepared, hold, backend, answer, request, self._headers(hold, hold.placed)
-                )
-            body = await whole_body(answer)
-        if request.transport is None or request.transport.is_closing():
-            raise ClientGone("nobody is left to serve")  # an answer of which nothing arrives is free
+        keyed = Keyed(self._answers, order, key)
+        given_before = await keyed.claim()
+        if given_before is not None:
+            return given_before
         try:
-            committed = await hold.settle(
-                operation.read_usage(usage_object(body)), outcome="completed", backend=backend.name
-            )
+            # Its answer is wanted even when its client has gone: that is why the client sent a key.
+            return await self._outlive(self._pay_and_forward(order, prepared, progress, request, keyed))
+        finally:
+            if not progress.is_held:
+                await keyed.release()
+
+    async def _outlive(self, work: Work) -> web.StreamResponse:
+        """Do the work to its end, also when the client leaves meanwhile."""
+        task = asyncio.create_task(work)
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+        return await asyncio.shield(task)
+
+    async def _pay_and_forward(
+        self, order: Order, prepared: Prepared, progress: Progress, request: web.Request, keyed: Keyed | None = None
+    ) -> web.StreamResponse:
+        placed = await self._placer.place(order, prepared, progress)
+        hold = placed.hold
+        progress.is_held = True
+        try:
+            async with self._upstream.answer_of(
+                order.operation, placed.prepared, self._headers_for_backend(order, request), progress
+            ) as (backend, answer):
+                if placed.prepared.stream and answer.content_type == "text/event-stream":
+                    return await self._stream(order.operation, placed, backend, answer, request, keyed)
+                body = await whole_body(answer)
+            return await self._plain(order.operation, placed, backend, body, keyed)
+        except (ApiError, BackendBroke) as error:
+            await hold.void("backend_failed")
+            raise _as_api_error(error) from error
+        except asyncio.CancelledError:  # nothing has reached the client, or the stream has seen to it
+            self._endings.take_over(hold, lambda: hold.void("client_gone"))
+            raise
+        finally:
+            if hold.needs_ending:
+                self._endings.take_over(hold, hold.finish)
+
+    async def _stream(
+        self,
+        operation: Operation,
+        placed: Placed,
+        backend: Backend,
+        answer: aiohttp.ClientResponse,
+        request: web.Request,
+        keyed: Keyed | None,
+    ) -> web.StreamResponse:
+        headers = self._headers(placed)
+        client = self._client(request, headers, placed.prepared, keyed)
+        relay = Relay(operation, placed.prepared, placed.hold, self._upstream, backend, answer, client)
+        try:
+            await relay.pass_on()
+            committed = await relay.end_hold()
+        except asyncio.CancelledError:
+            relay.left()
+            self._endings.take_over(placed.hold, relay.end_hold)
+            raise
+        except Exception as error:
+            await relay.fail(error)
+        else:
+            await relay.say_goodbye(committed)
+        return client.response
+
+    async def _plain(
+        self, operation: Operation, placed: Placed, backend: Backend, body: bytes, keyed: Keyed | None
+    ) -> web.Response:
+        hold, headers = placed.hold, self._headers(placed)
+        try:
+            usage = operation.read_usage(usage_object(body))
+            hold.progress.answered(output_tokens(usage))
+            if not has_output(usage):
+                committed = await hold.void("empty")
+            else:
+                if keyed is not None:
+                    await keyed.keep(body, "application/json", headers)
+                committed = await hold.settle(usage, outcome="completed", backend=backend.name)
         except (UsageUnreadable, UsageError) as error:
             raise _unreadable(backend, hold, error) from error
-        return web.Response(body=body, content_type="application/json", headers=self._headers(hold, committed))
+        except LedgerUnavailable:  # it will not be served, so it must not be charged
+            self._endings.take_over(hold, lambda: hold.void("not_settled"))
+            raise
+        return web.Response(body=body, content_type="application/json", headers={**headers, **cost_headers(committed)})
 
-    def _headers(self, hold: RequestHold, committed: Committed) -> dict[str, str]:
-        headers = rate_limit_headers(hold.placed.key, self._clock())
-        headers["x-tollgate-hold-id"] = hold.id
-        event = committed.stored.event
-        if isinstance(event, HoldSettled):
-            headers["x-tollgate-cost-cents"] = cents_text(event.amount_microcents)
-            headers["x-tollgate-balance-cents"] = cents_text(committed.account.posted)
+    def _client(
+        self, request: web.Request, headers: dict[str, str], prepared: Prepared, keyed: Keyed | None
+    ) -> ClientStream:
+        if keyed is not None:
+            return KeptStream(request, headers, keyed)
+        if prepared.partial_usage == "drain":
+            return DrainedStream(request, headers, drain_s=prepared.drain_s)
+        return ClientStream(request, headers)
+
+    def _headers_for_backend(self, order: Order, request: web.Request) -> dict[str, str]:
+        headers = {name: value for name in self._forwarded_headers if (value := request.headers.get(name))}
+        return {**headers, "x-request-id": order.request_id}
+
+    def _headers(self, placed: Placed) -> dict[str, str]:
+        assert placed.hold.placed is not None  # only what is placed is served
+        headers = rate_limit_headers(placed.hold.placed.key, self._clock())
+        headers["x-tollgate-hold-id"] = placed.hold.id
+        if placed.clamped_to is not None:
+            headers["x-tollgate-max-tokens"] = str(placed.clamped_to)
         return headers
-
-
-def _fits(price: RequestPrice, box: UsageBox, left: Microcents) -> bool:
-    try:
-        return price.bound(box) <= left
-    except UsageError:  # a shorter answer can be one that the program refuses
-        return False
 
 
 def _as_api_error(error: ApiError | BackendBroke) -> ApiError:
@@ -182,23 +239,3 @@ def _unreadable(backend: Backend, hold: RequestHold, error: Exception) -> ApiErr
     TALLY.count(UNREADABLE_USAGE, backend.name)
     _log.error("usage.unreadable", backend=backend.name, hold_id=hold.id, error=str(error))
     return ApiError("backend_error", f"the backend does not say what the answer used; nothing was charged: {error}")
-
-
-def _affordable(prepared: Prepared, price: RequestPrice, error: InsufficientFunds | BudgetExceeded) -> str:
-    """How many tokens the money that is left would pay for, in the words that clients look for."""
-    if prepared.max_output_tokens is None:
-        return ""
-    if isinstance(error, InsufficientFunds):
-        left = error.available
-    else:
-        left = Microcents(error.limit - error.spent - error.held)
-    low, high = 0, prepared.max_output_tokens  # low fits, or is 0; high does not fit
-    while low + 1 < high:
-        middle = (low + high) // 2
-        output = Span(0, middle * prepared.answers)
-        box = {**prepared.box, **dict.fromkeys(prepared.answer_keys, output)}
-        if _fits(price, box, left):
-            low = middle
-        else:
-            high = middle
-    return f". You requested up to {prepared.max_output_tokens} tokens, but can only afford {low}."

@@ -1,13 +1,17 @@
 """The models for sale: what a hold must know about each, and what ``GET /v1/models`` says of it."""
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from wire import ApiError
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+#: How it is known what a client got of a stream that broke off: its backends count along on every chunk on request
+#: (vLLM, SGLang); they count on demand what they are shown (``POST /tokenize``); or they are listened to on to the end.
+PartialUsage = Literal["continuous", "tokenize", "drain"]
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,7 +22,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_output_tokens: Positive | None = None  # None = what the context leaves
     default_output_tokens: Positive | None = None  # for requests that name no limit; None = max_output_tokens
     template_tokens: Annotated[int, msgspec.Meta(ge=0)] = 256  # what the chat template adds to a prompt at most
-    continuous_usage: bool = True  # its backends count along on request (vLLM, SGLang); others may refuse to be asked
+    hold_slice_tokens: Positive = 1024  # of one answer: a stream's hold begins with so many and grows by as many
+    partial_usage: PartialUsage = "continuous"
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 5.0  # how long "drain" listens after its client has gone
     owned_by: str = "tollgate"
     licence: str | None = None
 

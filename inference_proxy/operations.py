@@ -4,7 +4,7 @@ The gate knows nothing else about an operation: adding one means adding a row.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,6 +14,12 @@ from inference_proxy.prepared import Prepared
 from pricing import Usage
 
 
+class Prepare(Protocol):
+    """Bounds a request. Raises ApiError for one that it cannot bound."""
+
+    def __call__(self, body: bytes, models: ModelCatalog, *, at_most: int | None = None) -> Prepared: ...
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table."""
 
@@ -21,7 +27,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     path: str  # ours and the backends'
     summary: str
     request: Any  # the Struct type of its request, for the OpenAPI description
-    prepare: Callable[[bytes, ModelCatalog], Prepared]  # raises ApiError for a request that it cannot bound
+    prepare: Prepare
     read_usage: Callable[[Any], Usage]  # from the decoded ``usage`` object of an answer; raises UsageUnreadable
     limit_s: int  # the longest one request may take
     max_body: int  # bytes

@@ -65,6 +65,13 @@ def translate(error: Exception, *, affordable: str = "") -> ApiError | None:
             return None
 
 
+def money_reason(error: InsufficientFunds | BudgetExceeded) -> str:
+    """What stands in the way of a hold: the customer's own open holds, the key's budget, or the balance."""
+    if error.holds_in_flight:
+        return "holds_in_flight"
+    return "insufficient_funds" if isinstance(error, InsufficientFunds) else "budget_exceeded"
+
+
 def _insufficient_funds(error: InsufficientFunds, affordable: str) -> ApiError:
     available = Microcents(max(error.available, 0))
     message = (
@@ -76,7 +83,7 @@ def _insufficient_funds(error: InsufficientFunds, affordable: str) -> ApiError:
         message + affordable,
         headers=_retry_when(error.holds_in_flight),
         fields={
-            "reason": "holds_in_flight" if error.holds_in_flight else "insufficient_funds",
+            "reason": money_reason(error),
             "needed_cents": cents_of(error.needed),
             "available_cents": cents_of(available),
             "held_cents": cents_of(error.held),
@@ -97,7 +104,7 @@ def _budget_exceeded(error: BudgetExceeded, affordable: str) -> ApiError:
         message + affordable,
         headers=_retry_when(error.holds_in_flight),
         fields={
-            "reason": "holds_in_flight" if error.holds_in_flight else "budget_exceeded",
+            "reason": money_reason(error),
             "scope": "key",
             "limit_cents": cents_of(error.limit),
             "spent_cents": cents_of(error.spent),
@@ -132,6 +139,15 @@ def _rate_limited(error: RateLimited) -> ApiError:
             "x-ratelimit-reset-requests": f"{error.reset_after_s:.3f}s",
         },
         fields={"scope": "key", "limit": error.limit_rpm, "limit_unit": "requests_per_minute"},
+    )
+
+
+def shutting_down() -> ApiError:
+    """The refusal of a process that finishes what it has begun."""
+    return ApiError(
+        "shutting_down",
+        "this server stops; another one answers, or this one again in a moment",
+        headers={"retry-after": "1", "retry-after-ms": "1000", "x-should-retry": "true", "connection": "close"},
     )
 
 

@@ -1,124 +1,211 @@
 """A streamed answer on its way to the client: passed through as it comes, settled before its last event."""
 
-import asyncio
-
 import aiohttp
 import structlog
-from aiohttp import web
 
 from inference_proxy.backends import Backend
+from inference_proxy.client import ClientGone, ClientStream
+from inference_proxy.costs import cost_headers, has_output, output_tokens
 from inference_proxy.holds import RequestHold
 from inference_proxy.metrics import TALLY, UNREADABLE_USAGE
 from inference_proxy.operations import Operation
 from inference_proxy.prepared import Prepared
-from inference_proxy.sse import EventStream, EventTooLarge
+from inference_proxy.refusals import money_reason, translate
+from inference_proxy.slices import Slices
+from inference_proxy.sse import EventStream, EventTooLarge, Part
+from inference_proxy.transcript import Transcript
+from inference_proxy.upstream import Upstream
 from inference_proxy.usage import UsageUnreadable
-from ledger import Committed, LedgerUnavailable, cents_text
-from ledger.events import HoldSettled
-from pricing import UsageError
+from ledger import Committed, LedgerUnavailable, Refused
+from ledger.errors import BudgetExceeded, InsufficientFunds
+from pricing import Usage, UsageError
 from wire import ApiError
 from wire.errors import error_event
 
-#: A client that takes nothing for so long is gone: its hold must not run out under an answer that is being served.
-CLIENT_STALL_S = 30.0
+DONE = b"data: [DONE]\n\n"
 
 _log = structlog.get_logger(__name__)
 
 
-class ClientGone(Exception):
-    """The client closed its connection. Not an aiohttp error, so that it is never taken for one of the backend's."""
+class Relay:
+    """One stream: ``pass_on``, then ``end_hold``, then ``say_goodbye``. After a cancellation ``end_hold`` alone.
 
-
-async def relay(
-    operation: Operation,
-    prepared: Prepared,
-    hold: RequestHold,
-    backend: Backend,
-    answer: aiohttp.ClientResponse,
-    request: web.Request,
-    headers: dict[str, str],
-) -> web.StreamResponse:
-    """Pass the stream through. Ends the hold in every case but a cancellation.
-
-    What the client did not get is not charged: when either side breaks off, the charge is what the backend had
-    counted with the last chunk that was passed on.
+    What the client did not get is not charged: whoever breaks off, the charge is what the backend had counted with
+    the last part that was passed on.
     """
-    response = web.StreamResponse(headers={**headers, "content-type": "text/event-stream", "cache-control": "no-cache"})
-    events = EventStream(wants_usage=prepared.wants_usage, wants_all_usage=prepared.wants_all_usage)
-    outcome = "completed"
-    failure: ApiError | None = None
-    try:
+
+    def __init__(
+        self,
+        operation: Operation,
+        prepared: Prepared,
+        hold: RequestHold,
+        upstream: Upstream,
+        backend: Backend,
+        answer: aiohttp.ClientResponse,
+        client: ClientStream,
+    ) -> None:
+        self.outcome = "cut_off"  # until anything else is known
+        self._operation = operation
+        self._prepared = prepared
+        self._hold = hold
+        self._upstream = upstream
+        self._backend = backend
+        self._answer = answer
+        self._client = client
+        self._events = EventStream(wants_usage=prepared.wants_usage, wants_all_usage=prepared.wants_all_usage)
+        self._slices = Slices(hold, prepared)
+        self._transcript = None if prepared.partial_usage == "continuous" else Transcript()
+        self._delivered: Usage | None = None  # with the last part that was passed on, where the backend counts along
+        self._last: Part | None = None  # of these
+        self._refusal: InsufficientFunds | BudgetExceeded | None = None  # why the answer stops early
+        self._failure: ApiError | None = None  # what the client hears of an answer that broke off
+
+    async def pass_on(self) -> None:
+        """Pass the answer on until it ends, or cannot go on. Raises nothing but CancelledError."""
         try:
-            await response.prepare(request)
-        except ConnectionResetError as error:
-            raise ClientGone from error
-        async for chunk in answer.content.iter_any():
-            passed = events.feed(chunk)
-            if passed:
-                hold.is_served = True
-                await _send(response, passed)
-    except ClientGone:
-        outcome = "client_gone"
-        answer.close()
-    except (aiohttp.ClientError, EventTooLarge, TimeoutError, OSError) as error:
-        _log.warning("backend.broke_off", backend=backend.name, hold_id=hold.id, error=repr(error))
-    if outcome == "completed" and (events.has_failed or not events.is_done):
-        outcome = "backend_failed"
-        failure = ApiError("backend_error", "the backend broke off its answer; only what arrived is charged")
-    try:
-        committed = await _end_hold(operation, hold, events, outcome, backend)
-    except Exception as error:  # the headers are out: only the stream itself can still say what went wrong
-        _log.exception("stream.not_settled", hold_id=hold.id)
+            await self._client.start()
+            await self._pass_all()
+            self._judge_end()
+        except ClientGone:
+            self.outcome = "client_gone"
+        except (InsufficientFunds, BudgetExceeded) as refusal:
+            self.outcome, self._refusal = "out_of_money", refusal
+        except (Refused, LedgerUnavailable, UsageError) as error:
+            _log.error("stream.not_covered", hold_id=self._hold.id, error=repr(error))
+            self._broke_off("not_covered", "the answer can not be paid for any further")
+        except (aiohttp.ClientError, EventTooLarge, TimeoutError, OSError) as error:
+            _log.warning("backend.broke_off", backend=self._backend.name, hold_id=self._hold.id, error=repr(error))
+            self._judge_end()
+        finally:
+            await self._slices.close()
+            if not self._answer.content.at_eof():
+                self._answer.close()
+
+    async def end_hold(self) -> Committed | None:
+        """Charge what was delivered, or release the hold. None: that is not committed yet, and follows."""
+        self._hold.progress.generated_tokens = Part(b"", self._events.usage).output_tokens or 0
+        try:
+            return await self._charge(await self._counted())
+        except (UsageUnreadable, UsageError) as error:  # served, and somebody must look at the backend
+            TALLY.count(UNREADABLE_USAGE, self._backend.name)
+            _log.error("usage.unreadable", backend=self._backend.name, hold_id=self._hold.id, error=str(error))
+        if self._delivered is not None:  # what it said of itself before that could be read
+            return await self._charge(self._delivered)
+        return await self._hold.void("usage_unreadable")
+
+    def left(self) -> None:
+        """The client went while the answer was being passed on."""
+        if self.outcome == "cut_off":
+            self.outcome = "client_gone"
+
+    async def say_goodbye(self, committed: Committed | None) -> None:
+        """The end of the stream, with what it cost where that is known."""
+        if self.outcome == "client_gone":
+            self._client.abort()
+            return
+        # Comment lines: every client skips them that does not look for them, where a named event breaks some SDKs.
+        costs = "".join(f": {name}={value}\n" for name, value in cost_headers(committed).items())
+        await self._end((f"{costs}\n".encode() if costs else b"") + self._last_words())
+
+    async def fail(self, error: Exception) -> None:
+        """The headers are out: only the stream itself can still say that its charge could not be written."""
+        _log.error("stream.not_settled", hold_id=self._hold.id, error=repr(error))
         code = "ledger_unavailable" if isinstance(error, LedgerUnavailable) else "internal_error"
-        await _send_end(response, error_event(ApiError(code, "the charge is not written yet; it follows")))
-        return response
-    if outcome != "client_gone":
-        await _finish(response, events, committed, failure)
-    elif request.transport is not None:
-        request.transport.abort()
-    return response
+        await self._end(error_event(ApiError(code, "the charge is not written yet; it follows")))
 
+    async def _pass_all(self) -> None:
+        async for chunk in self._answer.content.iter_any():
+            ready: list[Part] = []
+            for part in self._events.feed(chunk):
+                if not self._slices.covers(part):
+                    await self._send(ready)
+                    ready = []
+                    await self._slices.cover(part)
+                ready.append(part)
+            await self._send(ready)
 
-async def _end_hold(
-    operation: Operation, hold: RequestHold, events: EventStream, outcome: str, backend: Backend
-) -> Committed:
-    if not events.has_content:
-        return await hold.void(outcome)
-    try:
-        usage = operation.read_usage(events.usage)
-        if outcome == "backend_failed" and not usage.get("output_tokens"):
-            return await hold.void(outcome)  # a prompt that was read for nothing
-        return await hold.settle(usage, outcome=outcome, backend=backend.name)
-    except (UsageUnreadable, UsageError) as error:
-        # It has been served and cannot be priced. Nothing is charged on a guess; somebody must look at the backend.
-        TALLY.count(UNREADABLE_USAGE, backend.name)
-        _log.error("usage.unreadable", backend=backend.name, hold_id=hold.id, error=str(error))
-        return await hold.void("usage_unreadable")
+    async def _send(self, parts: list[Part]) -> None:
+        if not parts:
+            return
+        last = parts[-1]
+        self._slices.look_ahead(last)
+        data = last.data if len(parts) == 1 else b"".join([part.data for part in parts])
+        self._hold.progress.answering()
+        await self._client.send(data)
+        if self._client.reaches:
+            self._was_delivered(data, last)
 
+    def _was_delivered(self, data: bytes, last: Part) -> None:
+        if self._transcript is not None:
+            self._transcript.add(data)
+        elif last.output_tokens:
+            try:
+                usage = self._operation.read_usage(last.usage)
+            except UsageUnreadable:  # judged at the end, if that reads no better
+                return
+            self._hold.progress.delivered_tokens = self._hold.progress.generated_tokens = output_tokens(usage)
+            if self._hold.delivered(usage, backend=self._backend.name):
+                self._delivered, self._last = usage, last
 
-async def _finish(
-    response: web.StreamResponse, events: EventStream, committed: Committed, failure: ApiError | None
-) -> None:
-    event = committed.stored.event
-    cost = cents_text(event.amount_microcents) if isinstance(event, HoldSettled) else "0"
-    # Comment lines: every client skips them that does not look for them, where a named event breaks some SDKs.
-    balance = cents_text(committed.account.posted)
-    end = f": x-tollgate-cost-cents={cost}\n: x-tollgate-balance-cents={balance}\n\n".encode()
-    end += events.usage_chunk() + b"data: [DONE]\n\n" if failure is None else error_event(failure)
-    await _send_end(response, end)
+    def _judge_end(self) -> None:
+        if self._events.is_done and not self._events.has_failed:
+            self.outcome = "completed" if self._client.reaches else "client_gone"
+        elif self._upstream.is_closed:
+            self._broke_off("cut_off", "the server stops; only what arrived is charged")
+        else:
+            self._broke_off("backend_failed", "the backend broke off its answer; only what arrived is charged")
 
+    def _broke_off(self, outcome: str, message: str) -> None:
+        self.outcome = outcome
+        self._failure = ApiError("backend_error" if outcome == "backend_failed" else "internal_error", message)
 
-async def _send_end(response: web.StreamResponse, end: bytes) -> None:
-    try:
-        await _send(response, end)
-        await response.write_eof()
-    except (ClientGone, ConnectionResetError):
-        _log.info("client.gone_at_end")
+    async def _counted(self) -> Usage | None:
+        """What was delivered, as the backend counts it; None when that is nothing. Raises UsageUnreadable."""
+        if self.outcome == "completed" or self._is_all_there():
+            return self._operation.read_usage(self._events.usage)
+        if self._transcript is None:
+            return self._delivered
+        if not self._transcript.words:
+            return None
+        if self._prepared.partial_usage == "tokenize":
+            shown = await self._transcript.counted(self._upstream.pool, self._backend, self._prepared)
+            return self._operation.read_usage(shown)
+        usage = self._operation.read_usage(self._events.usage)
+        # What came after the client had gone is not its to pay. An event with words in it has a token at least.
+        most = self._transcript.words
+        return {
+            name: min(value, most) if name in self._prepared.answer_keys else value for name, value in usage.items()
+        }
 
+    def _is_all_there(self) -> bool:
+        """Nothing is missing of the answer but its end. Then the backend's last word is the better one: it knows what
+        part of the prompt was cached."""
+        whole = Part(b"", self._events.usage)
+        return self._last is not None and (
+            (whole.prompt_tokens, whole.output_tokens) == (self._last.prompt_tokens, self._last.output_tokens)
+        )
 
-async def _send(response: web.StreamResponse, data: bytes) -> None:
-    try:
-        async with asyncio.timeout(CLIENT_STALL_S):
-            await response.write(data)
-    except (ConnectionResetError, TimeoutError) as error:
-        raise ClientGone from error
+    async def _charge(self, usage: Usage | None) -> Committed | None:
+        if usage is None or not has_output(usage):
+            return await self._hold.void("empty" if self.outcome == "completed" else self.outcome)
+        self._hold.progress.delivered_tokens = output_tokens(usage)
+        await self._client.keep(self._last_words())
+        return await self._hold.settle(usage, outcome=self.outcome, backend=self._backend.name)
+
+    def _last_words(self) -> bytes:
+        if self._failure is not None:
+            return error_event(self._failure)
+        if self._refusal is None:
+            return self._events.usage_chunk() + DONE
+        refusal = translate(self._refusal)
+        assert refusal is not None  # both kinds are in the table
+        if self._last is None:
+            return error_event(refusal)
+        notice = {"reason": money_reason(self._refusal), "message": refusal.message}
+        return self._events.early_end(self._last.usage, notice) + DONE
+
+    async def _end(self, data: bytes) -> None:
+        try:
+            await self._client.end(data)
+        except ClientGone:
+            _log.info("client.gone_at_end", hold_id=self._hold.id)

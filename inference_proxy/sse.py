@@ -22,20 +22,37 @@ class _Choice(msgspec.Struct):
     index: int = 0
 
 
-class _Count(msgspec.Struct):
-    completion_tokens: Any = None
-
-
 _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
-_decode_count = msgspec.json.Decoder(_Count).decode
 
 
 class EventTooLarge(Exception):
     """The backend sends an event without end."""
 
 
+class Part(msgspec.Struct, frozen=True):
+    """What of a stream goes to the client together."""
+
+    data: bytes
+    usage: Any = None  # cumulative, with this part; decoded, not judged. None: the backend has not counted yet
+    is_counted: bool = False  # the usage came with this part, and is not that of a part before it
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """What the usage says of the prompt's length; None where it says nothing that can be."""
+        return self._count("prompt_tokens")
+
+    @property
+    def output_tokens(self) -> int | None:
+        """What the usage says of the answers' length; None where it says nothing that can be."""
+        return self._count("completion_tokens")
+
+    def _count(self, name: str) -> int | None:
+        count = self.usage.get(name) if isinstance(self.usage, dict) else None
+        return count if type(count) is int and count >= 0 else None
+
+
 class EventStream:
-    """Feed it what arrives; it gives back what the client gets now.
+    """Feed it what arrives; it gives back what goes to the client now, part by part.
 
     Backends are asked to count along (cumulative usage on every chunk), so that a stream that breaks off can be
     charged exactly. A client sees that usage only as it asked for it: on no chunk, on one chunk of its own at the end
@@ -46,94 +63,97 @@ class EventStream:
         self._wants_usage = wants_usage
         self._wants_all_usage = wants_all_usage
         self._rest = b""
-        self._usage: bytes | None = None
-        self._usage_by_choice: dict[int, bytes] = {}
-        self._last: dict[str, msgspec.Raw] = {}  # fields of the last chunk that carried usage
+        self._usage_by_choice: dict[int, Any] = {}
+        self._fields: dict[str, msgspec.Raw] = {}  # of the last chunk that carried usage, but for its choices
         self._usage_event = b""  # the backend's own chunk for usage alone, where it sent one
+        self._last_usage: Any = None
+        self.usage: Any = None  # as ``Part.usage``; of the whole answer once it is done
         self.is_done = False  # [DONE] has arrived
-        self.has_content = False  # something of an answer has been passed on
         self.has_failed = False  # the backend sent an error in place of an answer's end
 
-    @property
-    def usage(self) -> Any:
-        """The last usage that the backend reported, decoded; None when it reported none.
-
-        It is cumulative wherever it appears more than once, and so never summed, but for a stream of several choices
-        that broke off: the usage on a chunk counts that chunk's choice only, with the prompt that all of them share.
-        """
-        if self._usage is None:
-            return None
-        usage = msgspec.json.decode(self._usage)
-        if len(self._usage_by_choice) > 1 and not self.is_done:
-            counted = [msgspec.json.decode(each) for each in self._usage_by_choice.values()]
-            usage["completion_tokens"] = sum(each["completion_tokens"] for each in counted)
-        return usage
-
-    def feed(self, data: bytes) -> bytes:
-        """What of the arrived bytes goes to the client now: whole events only."""
+    def feed(self, data: bytes) -> list[Part]:
+        """What of the arrived bytes goes to the client now: whole events only. Raises EventTooLarge."""
         data = self._rest + data if self._rest else data
         end = _last_event_end(data)
         events, self._rest = data[:end], data[end:]
         if len(self._rest) > MAX_EVENT:
             raise EventTooLarge(f"an event of more than {MAX_EVENT} bytes")
         if not events:
-            return b""
+            return []
         if not self.is_done and _USAGE not in events and _DONE not in events and _ERROR not in events:
-            self.has_content = True
-            return events
-        return b"".join([self._pass(event) for event in _split(events)])
+            return [Part(events, self.usage)]
+        return [part for event in _split(events) if (part := self._part(event)) is not None]
 
     def usage_chunk(self) -> bytes:
-        """The one usage chunk for a client that asked for it: what is charged, wherever the backend sent it."""
-        if not self._wants_usage or self._usage is None:
+        """The one usage chunk for a client that asked for it, wherever the backend sent what it says."""
+        if not self._wants_usage or self.usage is None:
             return b""
-        if self._usage_event:
-            return self._usage_event
-        return b"data: " + _encode({**self._last, "choices": [], "usage": msgspec.Raw(self._usage)}) + b"\n\n"
+        return self._usage_event or self.chunk({"choices": [], "usage": self.usage})
 
-    def _pass(self, event: bytes) -> bytes:
+    def early_end(self, usage: Any, notice: dict[str, Any]) -> bytes:
+        """The end of answers that stop here for lack of money: each choice with ``finish_reason`` "length", why, and
+        the usage that is charged for a client that asked for it."""
+        choices = [
+            {"index": index, "delta": {}, "finish_reason": "length"} for index in sorted(self._usage_by_choice) or [0]
+        ]
+        end = self.chunk({"choices": choices, "tollgate": notice})
+        return end + (self.chunk({"choices": [], "usage": usage}) if self._wants_usage else b"")
+
+    def chunk(self, fields: dict[str, Any]) -> bytes:
+        """A chunk of this stream with these fields."""
+        return b"data: " + _encode({**self._fields, **fields}) + b"\n\n"
+
+    def _part(self, event: bytes) -> Part | None:
         """The event as the client gets it. Usage that arrives after [DONE] counts, and is not passed on; an error is
         the backend's own affair, the client gets ours."""
         data = _data_of(event)
         if data == _DONE:
             self.is_done = True
-            return b""
+            self.usage = self._last_usage
+            return None
         if data is None or (_USAGE not in data and _ERROR not in data):
-            return b"" if self.is_done else self._pass_content(event)
+            return None if self.is_done else Part(event, self.usage)
         try:
             fields = _decode_fields(data)
         except msgspec.DecodeError:
-            return self._pass_content(event)
+            return Part(event, self.usage)
         if bytes(fields.get("error", b"null")) != b"null":
             self.has_failed = True
-            return b""
+            return None
         usage = fields.pop("usage", None)
         is_usage_alone = bytes(fields.get("choices", b"[]")) == b"[]"
-        if usage is not None and bytes(usage) != b"null":
-            self._usage = bytes(usage)
-            self._count_choice(fields.get("choices"), self._usage)
-            self._last = {name: value for name, value in fields.items() if name != "choices"}
+        is_counted = usage is not None and bytes(usage) != b"null"
+        if usage is not None and is_counted:
+            self._last_usage = msgspec.json.decode(usage)
+            self.usage = self._last_usage if self.is_done else self._so_far(fields.get("choices"))
+            self._fields = {name: value for name, value in fields.items() if name != "choices"}
             self._usage_event = event if is_usage_alone else b""
         if self.is_done or is_usage_alone:
-            return b""
-        if self._wants_all_usage or usage is None:
-            return self._pass_content(event)
-        return self._pass_content(b"data: " + _encode(fields) + b"\n\n")
+            return None
+        if not self._wants_all_usage and usage is not None:
+            event = b"data: " + _encode(fields) + b"\n\n"
+        return Part(event, self.usage, is_counted)
 
-    def _count_choice(self, choices: msgspec.Raw | None, usage: bytes) -> None:
-        try:
-            indexes = [choice.index for choice in _decode_choices(choices or b"[]")]
-            has_count = type(_decode_count(usage).completion_tokens) is int
-        except msgspec.DecodeError:  # the whole usage is judged when it is read
-            return
-        if len(indexes) == 1 and has_count:
-            self._usage_by_choice[indexes[0]] = usage
-        else:
+    def _so_far(self, choices: msgspec.Raw | None) -> Any:
+        """The usage of all choices up to here. Usage is cumulative and never summed, but for the usage on a chunk of
+        one choice of several: until the end it counts that choice only, with the prompt that all of them share."""
+        usage = self._last_usage
+        indexes = _indexes(choices)
+        count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        if len(indexes) != 1 or type(count) is not int:
             self._usage_by_choice.clear()
+            return usage
+        self._usage_by_choice[indexes[0]] = count
+        if len(self._usage_by_choice) == 1:
+            return usage
+        return {**usage, "completion_tokens": sum(self._usage_by_choice.values())}
 
-    def _pass_content(self, event: bytes) -> bytes:
-        self.has_content = True
-        return event
+
+def _indexes(choices: msgspec.Raw | None) -> list[int]:
+    try:
+        return [choice.index for choice in _decode_choices(choices or b"[]")]
+    except msgspec.DecodeError:  # nothing of this is needed where it does not read like vLLM's
+        return []
 
 
 def _last_event_end(data: bytes) -> int:

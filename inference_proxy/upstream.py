@@ -10,6 +10,8 @@ from aiohttp import ClientTimeout
 from inference_proxy.backends import Backend, BackendPool, no_backend
 from inference_proxy.operations import Operation
 from inference_proxy.prepared import Prepared
+from inference_proxy.progress import Progress
+from inference_proxy.refusals import shutting_down
 from wire import ApiError
 
 #: Backends tried for one request. More would only spread the trouble of a request that breaks backends.
@@ -27,81 +29,103 @@ class BackendBroke(Exception):
     """The backend failed in the middle of its answer."""
 
 
-@asynccontextmanager
-async def answer_of(
-    pool: BackendPool, operation: Operation, prepared: Prepared, headers: dict[str, str]
-) -> AsyncIterator[tuple[Backend, aiohttp.ClientResponse]]:
-    """The backend's answer, headers read and status 200. Leaving the context early aborts the generation.
+class Upstream:
+    """Sends the requests of one process to its backends."""
 
-    Raises ApiError: no_backend, backend_error or backend_timeout when no backend answered, invalid_request with the
-    backend's own words when it refused the request itself.
-    """
-    tried: list[Backend] = []
-    while True:
-        backend = _next_backend(pool, prepared.model, tried)
-        tried.append(backend)
-        backend.in_flight += 1
-        try:
-            answer = await _attempt(pool, backend, operation, prepared, headers)
-            if answer is None:
-                continue
+    def __init__(self, pool: BackendPool) -> None:
+        self.pool = pool
+        self.is_closed = False
+
+    async def close(self) -> None:
+        """Break off every answer that is under way, and begin no other."""
+        self.is_closed = True
+        await self.pool.session.close()
+
+    @asynccontextmanager
+    async def answer_of(
+        self, operation: Operation, prepared: Prepared, headers: dict[str, str], progress: Progress
+    ) -> AsyncIterator[tuple[Backend, aiohttp.ClientResponse]]:
+        """The backend's answer, headers read and status 200. Leaving the context early aborts the generation.
+
+        Raises ApiError: no_backend, backend_error or backend_timeout when no backend answered, invalid_request with
+        the backend's own words when it refused the request itself.
+        """
+        tried: list[Backend] = []
+        while True:
+            backend = self._next(prepared.model, tried)
+            tried.append(backend)
+            backend.in_flight += 1
             try:
-                yield backend, answer
+                answer = await self._attempt(backend, operation, prepared, headers, progress)
+                if answer is None:
+                    continue
+                try:
+                    yield backend, answer
+                finally:
+                    # A connection is used again only when its answer was read to the end; any other is closed, which
+                    # is how a backend hears that nobody waits.
+                    answer.release() if answer.content.at_eof() else answer.close()
+                return
             finally:
-                # A connection is used again only when its answer was read to the end; any other is closed, which is
-                # how a backend hears that nobody waits.
-                answer.release() if answer.content.at_eof() else answer.close()
-            return
+                backend.in_flight -= 1
+
+    def _next(self, model: str, tried: list[Backend]) -> Backend:
+        if self.is_closed:
+            raise shutting_down()
+        if len(tried) >= MAX_ATTEMPTS:
+            raise ApiError("backend_error", f"{len(tried)} backends failed before they answered")
+        try:
+            return self.pool.choose(model, tried=tried)
+        except ApiError as error:
+            if tried:
+                raise ApiError("backend_error", f"the backend failed before it answered: {tried[-1].name}") from error
+            raise no_backend(model) from error
+
+    async def _attempt(
+        self, backend: Backend, operation: Operation, prepared: Prepared, headers: dict[str, str], progress: Progress
+    ) -> aiohttp.ClientResponse | None:
+        """The answer, or None when another backend may be tried."""
+        since = self.pool.monotonic()
+        outcome, status = "cut_off", None
+        try:
+            answer = await self._post(backend, operation, prepared, headers)
+            outcome, status = "refused", answer.status
+            if status == 200:
+                outcome = "answered"
+                backend.succeeded()
+                return answer
+            text = await _error_text(answer)
+            if status in _BAD_REQUEST_STATUSES:
+                raise ApiError("invalid_request", text)
+            _log.warning("backend.refused", backend=backend.name, status=status, error=text)
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            outcome = "unreachable"
+            _log.warning("backend.unreachable", backend=backend.name, error=repr(error))
+        except TimeoutError as error:  # it may be at work on it still: another try would be the same work again
+            outcome = "timeout"
+            backend.failed(self.pool.monotonic())
+            raise ApiError("backend_timeout", "the backend did not answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            outcome = "broke"
+            _log.warning("backend.broke", backend=backend.name, error=repr(error))
         finally:
-            backend.in_flight -= 1
+            progress.tried(backend.name, outcome, since=since, status=status)
+        backend.failed(self.pool.monotonic())
+        return None
 
-
-def _next_backend(pool: BackendPool, model: str, tried: list[Backend]) -> Backend:
-    if len(tried) >= MAX_ATTEMPTS:
-        raise ApiError("backend_error", f"{len(tried)} backends failed before they answered")
-    try:
-        return pool.choose(model, tried=tried)
-    except ApiError as error:
-        if tried:
-            raise ApiError("backend_error", f"the backend failed before it answered: {tried[-1].name}") from error
-        raise no_backend(model) from error
-
-
-async def _attempt(
-    pool: BackendPool, backend: Backend, operation: Operation, prepared: Prepared, headers: dict[str, str]
-) -> aiohttp.ClientResponse | None:
-    """The answer, or None when another backend may be tried."""
-    timeout = ClientTimeout(
-        total=operation.limit_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=backend.config.silence_timeout_s
-    )
-    try:
-        answer = await pool.session.post(
+    async def _post(
+        self, backend: Backend, operation: Operation, prepared: Prepared, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        timeout = ClientTimeout(
+            total=operation.limit_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=backend.config.silence_timeout_s
+        )
+        return await self.pool.session.post(
             backend.url + operation.path,
             data=prepared.body,
             headers={**backend.headers, **headers},
             timeout=timeout,
             allow_redirects=False,  # nobody but the configured backend gets to see a request
         )
-    except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-        backend.failed(pool.monotonic())
-        _log.warning("backend.unreachable", backend=backend.name, error=repr(error))
-        return None
-    except TimeoutError as error:
-        backend.failed(pool.monotonic())
-        raise ApiError("backend_timeout", "the backend did not answer in time") from error
-    except (aiohttp.ClientError, OSError) as error:
-        backend.failed(pool.monotonic())
-        _log.warning("backend.broke", backend=backend.name, error=repr(error))
-        return None
-    if answer.status == 200:
-        backend.succeeded()
-        return answer
-    text = await _error_text(answer)
-    if answer.status in _BAD_REQUEST_STATUSES:
-        raise ApiError("invalid_request", text)
-    backend.failed(pool.monotonic())
-    _log.warning("backend.refused", backend=backend.name, status=answer.status, error=text)
-    return None
 
 
 async def _error_text(answer: aiohttp.ClientResponse) -> str:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import aiohttp
 import asyncpg
@@ -18,17 +19,23 @@ from prometheus_client import multiprocess
 from accounts import Authenticator, Keys, Operators, Passwords, Tokens, Users, account_routes
 from dialects import yuanjing_routes
 from inference_proxy import (
+    AnswerStore,
     BackendPool,
+    Endings,
     Gate,
     ModelCatalog,
     ModelHandlers,
+    Placer,
     PriceFeed,
     Quoter,
     QuoteRoutes,
     ReceiptRoutes,
     TermsOfAccounts,
+    Upstream,
+    WriteAheadFile,
     flush_regularly,
     inference_routes,
+    recover_regularly,
     translate,
 )
 from ledger import UNREACHABLE, Lease, Ledger, new_id, new_worker_id
@@ -49,11 +56,15 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+#: The gate of an application, for whoever stops it.
+GATE = web.AppKey("gate", Gate)
+
+
 @asynccontextmanager
 async def gate_app(
     settings: Settings, *, database_url: str, secret: bytes, clock: Callable[[], datetime] = utc_now
 ) -> AsyncIterator[web.Application]:
-    """The application of one gate process, running. On leaving, what is in flight is settled or voided first."""
+    """The application of one gate process, running. Its gate is to be drained before it is left."""
     monotonic = asyncio.get_running_loop().time
     async with AsyncExitStack() as stack:
         pool = await create_pool(database_url)
@@ -63,6 +74,9 @@ async def gate_app(
         lease = Lease(lambda: connect(database_url), new_worker_id())
         await lease.start()
         stack.push_async_callback(lease.close)
+        write_ahead_dir = Path(settings.server.write_ahead_dir)
+        write_ahead = WriteAheadFile.open(write_ahead_dir, lease.worker_id)
+        stack.callback(write_ahead.close)
         session = await stack.enter_async_context(_backend_session())
         backends = BackendPool(settings.backends, session, monotonic=monotonic)
         prices = PriceFeed(ledger)
@@ -71,25 +85,35 @@ async def gate_app(
             asyncio.create_task(backends.watch(), name="backends"),
             asyncio.create_task(prices.follow(), name="prices"),
             asyncio.create_task(flush_regularly(ledger), name="metrics"),
+            asyncio.create_task(recover_regularly(write_ahead_dir, ledger.submit), name="recovery"),
         ):
             stack.push_async_callback(_cancel, task)
         tokens = Tokens(secret)
         authenticator = Authenticator(ledger, tokens, clock=clock, monotonic=monotonic)
         models = ModelCatalog(settings.models)
         terms = TermsOfAccounts(ledger)
+        endings = Endings()
         gate = Gate(
-            ledger=ledger,
             authenticator=authenticator,
             models=models,
-            prices=prices,
-            terms=terms,
-            backends=backends,
-            worker_id=lease.worker_id,
+            placer=Placer(
+                ledger=ledger,
+                models=models,
+                prices=prices,
+                terms=terms,
+                backends=backends,
+                write_ahead=write_ahead,
+                endings=endings,
+                worker_id=lease.worker_id,
+                clock=clock,
+            ),
+            upstream=Upstream(backends),
+            answers=AnswerStore(ledger, clock),
+            endings=endings,
             clock=clock,
             monotonic=monotonic,
             forwarded_headers=frozenset(settings.proxy.forward_headers),
         )
-        stack.push_async_callback(gate.orphans.drain)
         quoter = Quoter(prices, terms, models, clock)
         routes = [
             *inference_routes(gate, ModelHandlers(models, prices, backends, clock), QuoteRoutes(quoter, authenticator)),
@@ -108,7 +132,9 @@ async def gate_app(
             ),
             *usage_routes(ledger, authenticator, clock),
         ]
-        yield build_app(routes, pool, backends)
+        app = build_app(routes, pool, backends)
+        app[GATE] = gate
+        yield app
 
 
 def build_app(routes: list[Route], pool: asyncpg.Pool, backends: BackendPool) -> web.Application:

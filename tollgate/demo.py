@@ -131,8 +131,8 @@ async def _simulated_backend(directory: Path, token_latency_ms: float) -> AsyncI
 def _write_settings(directory: Path, *, port: int, workers: int, backend_url: str) -> Path:
     template = Template(resources.files("tollgate").joinpath("demo.toml").read_text())
     file = directory / "tollgate.toml"
-    data_dir = directory / "postgres"
-    file.write_text(template.substitute(port=port, workers=workers, data_dir=data_dir, backend_url=backend_url))
+    places = {"data_dir": directory / "postgres", "write_ahead_dir": directory / "write-ahead"}
+    file.write_text(template.substitute(port=port, workers=workers, backend_url=backend_url, **places))
     return file
 
 

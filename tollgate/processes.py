@@ -22,7 +22,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import multiprocess
 
-from tollgate.app import gate_app, utc_now
+from tollgate.app import GATE, gate_app, utc_now
 from tollgate.background import run_background
 from tollgate.logging import log_to_stdout
 from tollgate.settings import Settings, SettingsError
@@ -32,6 +32,8 @@ RESTART_AFTER_S = 0.5
 #: How long a client's connection stays open for its next request.
 KEEPALIVE_S = 75.0
 BACKLOG = 1024
+#: What other requests than metered ones get to finish, once these have.
+SHUTDOWN_S = 5.0
 #: Container objects between two collections of the youngest; Python's own 700 is a few requests.
 GC_THRESHOLD = 50_000
 
@@ -66,7 +68,8 @@ async def _serve(settings: Settings, database_url: str, secret: bytes, clock: Ca
             app,
             access_log=None,
             keepalive_timeout=KEEPALIVE_S,
-            shutdown_timeout=settings.server.drain_s,
+            shutdown_timeout=SHUTDOWN_S,
+            handler_cancellation=True,  # a client that leaves is noticed at once, whatever its request waits for
         )
         await runner.setup()
         site = web.TCPSite(runner, settings.server.host, settings.server.port, reuse_port=True, backlog=BACKLOG)
@@ -74,6 +77,8 @@ async def _serve(settings: Settings, database_url: str, secret: bytes, clock: Ca
         _calm_the_collector()
         _log.info("worker.started", pid=os.getpid(), port=settings.server.port)
         await stop.wait()
+        await site.stop()
+        await app[GATE].drain(within_s=settings.server.drain_s)
         await runner.cleanup()
     _log.info("worker.stopped", pid=os.getpid())
 

@@ -30,6 +30,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     port: Port = 8080
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1  # gate processes on the one port
     drain_s: Annotated[float, msgspec.Meta(ge=0)] = 30.0  # what requests in flight get to finish when told to stop
+    write_ahead_dir: str = ".tollgate/write-ahead"  # on a local disk: settlements that Postgres does not have yet
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

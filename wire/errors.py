@@ -28,6 +28,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "backend_error": (502, "service_unavailable"),
     "no_backend": (503, "service_unavailable"),
     "ledger_unavailable": (503, "service_unavailable"),
+    "shutting_down": (503, "service_unavailable"),
     "backend_timeout": (504, "service_unavailable"),
 }
 

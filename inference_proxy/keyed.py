@@ -1,0 +1,52 @@
+"""A request with an Idempotency-Key: served and charged once, its answer given again to whoever repeats it."""
+
+import structlog
+from aiohttp import web
+
+from inference_proxy.answers import AnswerStore, StoredAnswer
+from inference_proxy.orders import Order
+from ledger import UNREACHABLE
+
+#: As Stripe says it of an answer that was stored.
+REPLAYED = "idempotent-replayed"
+
+_log = structlog.get_logger(__name__)
+
+
+class Keyed:
+    """What becomes of one such request. Its answer is kept before it is charged, and counts once it is."""
+
+    def __init__(self, store: AnswerStore, order: Order, key: str) -> None:
+        self._store = store
+        self._order = order
+        self._key = key
+
+    async def claim(self) -> web.Response | None:
+        """The answer that was given before; None when the request is ours to serve now. Raises ApiError for a key of
+        another request, and while somebody else serves this one."""
+        order = self._order
+        stored = await self._store.claim(order.account_id, self._key, order.fingerprint, order.hold_id)
+        if stored is None:
+            return None
+        return web.Response(
+            body=stored.body,
+            status=stored.status,
+            content_type=stored.content_type,
+            headers={**stored.headers, REPLAYED: "true"},
+        )
+
+    async def keep(self, body: bytes, content_type: str, headers: dict[str, str]) -> None:
+        """Keep the answer. One that cannot be kept is served and charged all the same."""
+        order = self._order
+        answer = StoredAnswer(hold_id=order.hold_id, status=200, content_type=content_type, headers=headers, body=body)
+        try:
+            await self._store.keep(order.account_id, self._key, order.hold_id, answer)
+        except UNREACHABLE as error:
+            _log.warning("answer.not_kept", hold_id=order.hold_id, error=repr(error))
+
+    async def release(self) -> None:
+        """It was refused before it had a hold: the next one with this key is served anew."""
+        try:
+            await self._store.release(self._order.account_id, self._key, self._order.hold_id)
+        except UNREACHABLE as error:
+            _log.warning("answer.not_released", hold_id=self._order.hold_id, error=repr(error))
