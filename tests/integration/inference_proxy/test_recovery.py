@@ -15,7 +15,7 @@ from inference_proxy.write_ahead import HEADER_SIZE, SLOT_SIZE, WriteAheadFile
 from ledger import Committed, Ledger, LedgerCorrupt, SettleHold
 from tests.conftest import Clock, Connect
 from tests.integration.ledger.stored import broken_rules
-from tests.unit.ledger.scenes import A, grant, open_account, place, settle, void
+from tests.unit.ledger.scenes import A, expire, grant, open_account, place, settle, void
 
 USAGE = {"input_tokens": 100, "seconds": Decimal("0.12345678901234567890")}  # more than a float holds
 
@@ -148,6 +148,22 @@ async def test_a_hold_that_ended_otherwise_is_left_as_it_is(books: Ledger, tmp_p
     assert files_in(tmp_path) == {}
     dropped = {log["hold_id"] for log in logs if log["event"] == "settlement.not_recovered"}
     assert dropped == {"hold_1", "hold_2", "hold_9"}
+
+
+async def test_a_hold_that_the_sweep_was_quicker_to_end_is_settled_late_and_once(
+    books: Ledger, admin: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await books.submit(expire("hold_1"))
+    path = left_behind(tmp_path, settle("hold_1", 60, usage=USAGE))
+    content = path.read_bytes()
+
+    recovered = [await recover(tmp_path, books.submit)]
+    path.write_bytes(content)
+    recovered.append(await recover(tmp_path, books.submit))
+
+    assert recovered == [1, 0]
+    assert await charges(books, "hold_1") == [60]
+    assert await broken_rules(admin) == []
 
 
 def _overwrite(path: Path, start: int, content: bytes) -> None:
