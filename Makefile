@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PUBLISHERS := .venv-prices
 
-.PHONY: demo test check bench compare-prices lock clean
+.PHONY: demo test check bench faults compare-prices lock clean
 
 demo: $(INSTALLED)  ## a running gate with a simulated backend, a customer and a key
 	@$(BIN)/tollgate demo $(ARGS)
@@ -22,6 +22,9 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)  ## ratios, measured side by side
 	$(BIN)/python -m bench $(ARGS)
+
+faults: $(INSTALLED)  ## a load under faults drawn from a seed, then every charge against what was served
+	$(BIN)/python -m tests.faults $(ARGS)
 
 compare-prices: $(INSTALLED) $(PUBLISHERS)/.installed  ## imported prices against the publishers' own calculators
 	$(BIN)/python -m tests.price_lists.compare --python $(PUBLISHERS)/bin/python $(ARGS)
