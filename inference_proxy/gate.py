@@ -123,12 +123,16 @@ class Gate:
         given_before = await keyed.claim()
         if given_before is not None:
             return given_before
-        try:
-            # Its answer is wanted even when its client has gone: that is why the client sent a key.
-            return await self._outlive(self._pay_and_forward(order, prepared, progress, request, keyed))
-        finally:
-            if not progress.is_held:
-                await keyed.release()
+
+        async def serve() -> web.StreamResponse:
+            try:
+                return await self._pay_and_forward(order, prepared, progress, request, keyed)
+            finally:
+                if not progress.is_held:
+                    await keyed.release()
+
+        # The answer is wanted also when its client has gone: that is what the key is for.
+        return await self._outlive(serve())
 
     async def _outlive(self, work: Work) -> web.StreamResponse:
         """Do the work to its end, also when the client leaves meanwhile."""
@@ -192,7 +196,8 @@ class Gate:
         hold, headers = placed.hold, self._headers(placed)
         try:
             usage = operation.read_usage(usage_object(body))
-            hold.progress.answered(output_tokens(usage))
+            hold.progress.answering()
+            hold.progress.delivered(output_tokens(usage))
             if not has_output(usage):
                 committed = await hold.void("empty")
             else:

@@ -113,6 +113,7 @@ class RequestHold:
 
     async def void(self, reason: str) -> Committed | None:
         """Release everything: nothing was served. None: there is nothing to release any more, or it follows."""
+        self.progress.delivered(0)
         self._decide(
             VoidHold(stream_id=self._command.stream_id, hold_id=self.id, reason=reason, served=self.progress.served)
         )

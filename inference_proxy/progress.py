@@ -30,8 +30,8 @@ class Progress:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.is_held = False  # its hold was placed
-        self.delivered_tokens = 0
-        self.generated_tokens = 0
+        self._delivered_tokens = 0
+        self._generated_tokens = 0
         self._attempts: list[Attempt] = []
         self._first_byte_ms: int | None = None
         self._monotonic = monotonic
@@ -52,18 +52,22 @@ class Progress:
         if self._first_byte_ms is None:
             self._first_byte_ms = round(self.seconds * 1000)
 
-    def answered(self, tokens: int) -> None:
-        """The answer is there whole, and goes out."""
-        self.answering()
-        self.delivered_tokens = self.generated_tokens = tokens
+    def generated(self, tokens: int | None) -> None:
+        """So long is the answer by now, as far as its backend says."""
+        self._generated_tokens = max(self._generated_tokens, tokens or 0)
+
+    def delivered(self, tokens: int) -> None:
+        """So much of the answer is in the client's hands."""
+        self._delivered_tokens = tokens
+        self.generated(tokens)
 
     @property
     def served(self) -> dict[str, Any]:
         """All of it, as the ledger stores it: a ``Served``."""
         served = Served(
             attempts=tuple(self._attempts),
-            delivered_tokens=self.delivered_tokens,
-            generated_tokens=self.generated_tokens,
+            delivered_tokens=self._delivered_tokens,
+            generated_tokens=self._generated_tokens,
             first_byte_ms=self._first_byte_ms,
             took_ms=round(self.seconds * 1000),
         )

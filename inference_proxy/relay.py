@@ -1,5 +1,7 @@
 """A streamed answer on its way to the client: passed through as it comes, settled before its last event."""
 
+import asyncio
+
 import aiohttp
 import structlog
 
@@ -23,6 +25,8 @@ from wire import ApiError
 from wire.errors import error_event
 
 DONE = b"data: [DONE]\n\n"
+#: Usage may come after [DONE], and then the end of the connection; nobody waits for either any longer.
+AFTER_DONE_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -72,7 +76,7 @@ class Relay:
             self.outcome, self._refusal = "out_of_money", refusal
         except (Refused, LedgerUnavailable, UsageError) as error:
             _log.error("stream.not_covered", hold_id=self._hold.id, error=repr(error))
-            self._broke_off("not_covered", "the answer can not be paid for any further")
+            self._broke_off("not_covered", "ledger_unavailable", "no more can be held for the answer now")
         except (aiohttp.ClientError, EventTooLarge, TimeoutError, OSError) as error:
             _log.warning("backend.broke_off", backend=self._backend.name, hold_id=self._hold.id, error=repr(error))
             self._judge_end()
@@ -83,7 +87,7 @@ class Relay:
 
     async def end_hold(self) -> Committed | None:
         """Charge what was delivered, or release the hold. None: that is not committed yet, and follows."""
-        self._hold.progress.generated_tokens = Part(b"", self._events.usage).output_tokens or 0
+        self._hold.progress.generated(Part(b"", self._events.usage).output_tokens)
         try:
             return await self._charge(await self._counted())
         except (UsageUnreadable, UsageError) as error:  # served, and somebody must look at the backend
@@ -114,15 +118,22 @@ class Relay:
         await self._end(error_event(ApiError(code, "the charge is not written yet; it follows")))
 
     async def _pass_all(self) -> None:
-        async for chunk in self._answer.content.iter_any():
-            ready: list[Part] = []
-            for part in self._events.feed(chunk):
-                if not self._slices.covers(part):
-                    await self._send(ready)
-                    ready = []
-                    await self._slices.cover(part)
-                ready.append(part)
-            await self._send(ready)
+        async with asyncio.timeout(None) as patience:
+            async for chunk in self._answer.content.iter_any():
+                was_done = self._events.is_done
+                await self._pass(self._events.feed(chunk))
+                if self._events.is_done and not was_done:
+                    patience.reschedule(asyncio.get_running_loop().time() + AFTER_DONE_S)
+
+    async def _pass(self, parts: list[Part]) -> None:
+        ready: list[Part] = []
+        for part in parts:
+            if not self._slices.covers(part):
+                await self._send(ready)
+                ready = []
+                await self._slices.cover(part)
+            ready.append(part)
+        await self._send(ready)
 
     async def _send(self, parts: list[Part]) -> None:
         if not parts:
@@ -143,7 +154,7 @@ class Relay:
                 usage = self._operation.read_usage(last.usage)
             except UsageUnreadable:  # judged at the end, if that reads no better
                 return
-            self._hold.progress.delivered_tokens = self._hold.progress.generated_tokens = output_tokens(usage)
+            self._hold.progress.delivered(output_tokens(usage))
             if self._hold.delivered(usage, backend=self._backend.name):
                 self._delivered, self._last = usage, last
 
@@ -151,13 +162,13 @@ class Relay:
         if self._events.is_done and not self._events.has_failed:
             self.outcome = "completed" if self._client.reaches else "client_gone"
         elif self._upstream.is_closed:
-            self._broke_off("cut_off", "the server stops; only what arrived is charged")
+            self._broke_off("cut_off", "shutting_down", "the server stops")
         else:
-            self._broke_off("backend_failed", "the backend broke off its answer; only what arrived is charged")
+            self._broke_off("backend_failed", "backend_error", "the backend broke off its answer")
 
-    def _broke_off(self, outcome: str, message: str) -> None:
+    def _broke_off(self, outcome: str, code: str, message: str) -> None:
         self.outcome = outcome
-        self._failure = ApiError("backend_error" if outcome == "backend_failed" else "internal_error", message)
+        self._failure = ApiError(code, f"{message}; only what arrived is charged")
 
     async def _counted(self) -> Usage | None:
         """What was delivered, as the backend counts it; None when that is nothing. Raises UsageUnreadable."""
@@ -188,7 +199,7 @@ class Relay:
     async def _charge(self, usage: Usage | None) -> Committed | None:
         if usage is None or not has_output(usage):
             return await self._hold.void("empty" if self.outcome == "completed" else self.outcome)
-        self._hold.progress.delivered_tokens = output_tokens(usage)
+        self._hold.progress.delivered(output_tokens(usage))
         await self._client.keep(self._last_words())
         return await self._hold.settle(usage, outcome=self.outcome, backend=self._backend.name)
 

@@ -11,6 +11,7 @@ from inference_proxy.holds import RequestHold
 from inference_proxy.prepared import Prepared
 from inference_proxy.sse import Part
 from ledger import LedgerUnavailable, Refused
+from pricing import UsageError
 
 
 def first_slice(prepared: Prepared) -> int:
@@ -54,7 +55,7 @@ class Slices:
         """Nothing grows any more."""
         if self._growing is not None:
             self._growing.cancel()
-            with suppress(asyncio.CancelledError, Refused, LedgerUnavailable):
+            with suppress(asyncio.CancelledError, Refused, LedgerUnavailable, UsageError):
                 await self._growing
 
     async def _grow(self, part: Part) -> None:
