@@ -4,7 +4,7 @@ A request is bounded, its bound is priced and held, it is forwarded to the least
 priced and settled, and only then does the last byte leave. Start reading at ``gate.py``.
 """
 
-from inference_proxy.answers import AnswerStore
+from inference_proxy.answers import KEPT_FOR, AnswerStore
 from inference_proxy.backends import BackendConfig, BackendPool
 from inference_proxy.gate import Gate
 from inference_proxy.holds import Endings
@@ -25,6 +25,7 @@ from inference_proxy.write_ahead import WriteAheadFile
 
 __all__ = [
     "CHAT_COMPLETIONS",
+    "KEPT_FOR",
     "OPERATIONS",
     "AnswerStore",
     "BackendConfig",

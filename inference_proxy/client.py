@@ -20,6 +20,8 @@ class ClientGone(Exception):
 class ClientStream:
     """What is sent to the client, as long as there is one."""
 
+    is_kept = False  # it will be given again to whoever repeats the request
+
     def __init__(self, request: web.Request, headers: dict[str, str]) -> None:
         self.reaches = True  # what is sent reaches somebody
         self._request = request
@@ -86,6 +88,8 @@ class _OutlivedStream(ClientStream):
 
 class KeptStream(_OutlivedStream):
     """Keeps what is sent, for whoever asks again with the same Idempotency-Key."""
+
+    is_kept = True
 
     def __init__(self, request: web.Request, headers: dict[str, str], keyed: Keyed) -> None:
         super().__init__(request, headers)

@@ -56,7 +56,7 @@ class RequestHold:
         self._command = command
         self._write_ahead = write_ahead
         self._slot: int | None = None
-        self._is_delivering = False
+        self._survives = False
         self._end: SettleHold | VoidHold = VoidHold(
             stream_id=command.stream_id, hold_id=command.hold_id, reason="cut_off"
         )
@@ -85,8 +85,9 @@ class RequestHold:
             )
         )
 
-    def delivered(self, usage: Usage, *, backend: str) -> bool:
-        """So much is in the client's hands: from now on the request ends with a charge for it, whatever happens.
+    def delivered(self, usage: Usage, *, backend: str, survives: bool) -> bool:
+        """So much is in the client's hands: from now on the request ends with a charge for it, whatever happens, also
+        to this process if the charge ``survives`` it.
 
         False, and nothing changes, for a usage that the program cannot price.
         """
@@ -94,7 +95,7 @@ class RequestHold:
             settlement = self._settlement(usage, outcome="cut_off", backend=backend)
         except UsageError:
             return False
-        self._is_delivering = True
+        self._survives = survives
         self._decide(settlement)
         return True
 
@@ -143,7 +144,7 @@ class RequestHold:
 
     def _decide(self, end: SettleHold | VoidHold) -> None:
         self._end = end
-        if self._is_delivering and isinstance(end, SettleHold):
+        if self._survives and isinstance(end, SettleHold):
             self._write_down(end)
         else:
             self._forget()

@@ -155,7 +155,8 @@ class Relay:
             except UsageUnreadable:  # judged at the end, if that reads no better
                 return
             self._hold.progress.delivered(output_tokens(usage))
-            if self._hold.delivered(usage, backend=self._backend.name):
+            # An answer that is kept is lost with its process, and asked for again: it must not be charged then.
+            if self._hold.delivered(usage, backend=self._backend.name, survives=not self._client.is_kept):
                 self._delivered, self._last = usage, last
 
     def _judge_end(self) -> None:

@@ -11,8 +11,9 @@ from inference_proxy.backends import BackendPool
 from inference_proxy.gate import Gate
 from inference_proxy.models import Model, ModelCatalog
 from inference_proxy.operations import OPERATIONS, Operation
+from inference_proxy.orders import IDEMPOTENCY_KEY, MAX_COST, RETRY_COUNT
 from inference_proxy.prices import PriceFeed
-from inference_proxy.quote_routes import QuoteRoutes, is_dry_run
+from inference_proxy.quote_routes import DRY_RUN, QuoteRoutes, is_dry_run
 from ledger.money import MICROCENTS_PER_UNIT
 from pricing import ModelNotPriced, Program, UsageError
 from wire import Route, json_reply
@@ -23,13 +24,23 @@ _METERED_ERRORS = (
     "forbidden",
     "model_not_found",
     "model_not_priced",
+    "conflict",
+    "idempotency_mismatch",
     "payload_too_large",
     "rate_limit_exceeded",
     "backend_error",
     "no_backend",
     "ledger_unavailable",
+    "shutting_down",
     "backend_timeout",
 )
+#: What a metered request can say of how it is served.
+_METERED_HEADERS = {
+    IDEMPOTENCY_KEY: "served and charged once; the same request again gets the stored answer, for 24 hours",
+    MAX_COST: "cents; the answer is limited to what costs no more, as x-tollgate-max-tokens says then",
+    DRY_RUN: "true: answered with a quote, neither forwarded nor charged",
+    RETRY_COUNT: "which try this is, from 0; shown on the receipt",
+}
 
 
 class Pricing(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +167,7 @@ def _metered(gate: Gate, quotes: QuoteRoutes, operation: Operation) -> Route:
         handler=serve,
         summary=operation.summary,
         tag="inference",
+        headers=_METERED_HEADERS,
         body=operation.request,
         errors=_METERED_ERRORS,
     )

@@ -1,4 +1,4 @@
-"""The background process: projections, the sweep and their metrics. Any number may run; each effect happens once."""
+"""The background process: projections, the sweep, stored answers. Any number may run; each effect happens once."""
 
 import asyncio
 from datetime import datetime
@@ -7,6 +7,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from prometheus_client import Counter, Gauge
 
+from inference_proxy import KEPT_FOR, AnswerStore
 from ledger import UNREACHABLE, Ledger, LedgerError, Sweeper
 from projections import ProjectionRunner
 from tollgate.app import utc_now
@@ -15,6 +16,7 @@ from tollgate.database import connect, create_pool
 #: A hold outlives its dead worker by two to three of these.
 SWEEP_EVERY_S = 2
 MEASURE_EVERY_S = 2
+PURGE_EVERY_S = 600
 
 LAG_EVENTS = Gauge("tollgate_projection_lag_events", "Events not in the usage rows yet.", multiprocess_mode="livemax")
 LAG_SECONDS = Gauge("tollgate_projection_lag_seconds", "Age of the oldest of them.", multiprocess_mode="livemax")
@@ -33,6 +35,7 @@ async def run_background(database_url: str, stop: asyncio.Event) -> None:
     scheduler = AsyncIOScheduler(timezone="UTC")
     scheduler.add_job(_sweep, "interval", [sweeper], seconds=SWEEP_EVERY_S, next_run_time=utc_now())
     scheduler.add_job(_measure, "interval", [runner], seconds=MEASURE_EVERY_S)
+    scheduler.add_job(_purge, "interval", [AnswerStore(ledger, utc_now)], seconds=PURGE_EVERY_S)
     scheduler.start()
     projecting = asyncio.create_task(runner.run(), name="projections")
     try:
@@ -51,6 +54,13 @@ async def _sweep(sweeper: Sweeper) -> None:
         SWEPT.inc(await sweeper.sweep(now))
     except _PASSING as error:
         _log.warning("sweep.interrupted", error=repr(error))
+
+
+async def _purge(answers: AnswerStore) -> None:
+    try:
+        await answers.purge(utc_now() - KEPT_FOR)
+    except _PASSING as error:
+        _log.warning("answers.not_purged", error=repr(error))
 
 
 async def _measure(runner: ProjectionRunner) -> None:

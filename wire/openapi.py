@@ -69,6 +69,7 @@ def _operation(route: Route, schemas: dict[int, dict[str, Any]], components: dic
         "responses": _responses(route, schemas),
     }
     parameters = [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
+    parameters += [_header_parameter(name, meaning) for name, meaning in route.headers.items()]
     if route.query is not None:
         parameters += _query_parameters(schemas[id(route.query)], components)
     if parameters:
@@ -104,6 +105,10 @@ def _responses(route: Route, schemas: dict[int, dict[str, Any]]) -> dict[str, An
 
 def _path_parameter(name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _header_parameter(name: str, meaning: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": meaning, "schema": {"type": "string"}}
 
 
 def _query_parameters(schema: dict[str, Any], components: dict[str, Any]) -> list[dict[str, Any]]:

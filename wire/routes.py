@@ -18,6 +18,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     tag: str
     auth: Literal["public", "bearer", "operator"] = "bearer"
+    headers: dict[str, str] = {}  # request headers that it heeds, with what they mean
     query: Any = None  # a Struct type
     body: Any = None  # a Struct type
     answer: Any = None  # a type; None = no body, or one that is described elsewhere
