@@ -24,8 +24,10 @@ from ledger.group_rows import append_group, load_group, recall
 MAX_GROUP = 512
 #: Beyond this many waiting commands a new one is refused at once: it would only be late.
 MAX_WAITING = 8192
-#: How long a group is tried again while Postgres is away, before its callers hear of it.
+#: How long a command waits and is tried again while Postgres is away, before its caller hears of it.
 RETRY_FOR_S = 5.0
+#: A try of a group that takes longer is given up with its connection: it may be one that nothing comes back from.
+TRY_TIMEOUT_S = 10.0
 FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 1.0
 
@@ -42,6 +44,7 @@ TRANSIENT = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.LockNotAvailableError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresSystemError,  # a disk that fails
 )
 
 #: What refuses a hold that was placed before: it is still open, or it has ended.
@@ -54,11 +57,12 @@ Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
 
 class _Waiting:
-    __slots__ = ("command", "done")
+    __slots__ = ("command", "done", "give_up_at")
 
-    def __init__(self, command: Command, done: asyncio.Future[Committed]) -> None:
+    def __init__(self, command: Command, done: asyncio.Future[Committed], give_up_at: float) -> None:
         self.command = command
         self.done = done
+        self.give_up_at = give_up_at  # of the event loop's clock
 
 
 class _OpenedMeanwhile(Exception):
@@ -66,14 +70,30 @@ class _OpenedMeanwhile(Exception):
 
 
 class Committer:
-    """The one writer of a process for one log shard. Start it, submit to it, close it."""
+    """The one writer of a process for one log shard. Start it, submit to it, close it.
 
-    def __init__(self, connect: Connect, *, shard: int, clock: Clock) -> None:
+    A caller hears of its command within ``retry_for_s`` and one try, whatever becomes of Postgres and the way to it.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        shard: int,
+        clock: Clock,
+        retry_for_s: float = RETRY_FOR_S,
+        try_timeout_s: float = TRY_TIMEOUT_S,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._connect = connect
         self._shard = shard
         self._clock = clock
+        self._retry_for_s = retry_for_s
+        self._try_timeout_s = try_timeout_s
+        self._max_waiting = max_waiting
         self._waiting: deque[_Waiting] = deque()
+        self._busy_since: float | None = None  # with the group at Postgres
         self._wake = asyncio.Event()
         self._connection: asyncpg.Connection | None = None
         self._is_begun = False  # the connection is in a transaction already
@@ -97,7 +117,8 @@ class Committer:
         if self._task is not None:
             await self._task
         if self._connection is not None:
-            await self._connection.close()
+            with suppress(*TRANSIENT):
+                await self._connection.close(timeout=self._try_timeout_s)
 
     async def submit(self, command: Command) -> Committed:
         """Carry the command out durably, and return its event.
@@ -107,10 +128,13 @@ class Committer:
         command again finds it out. A caller that is cancelled while the command waits withdraws it; once its group is
         at Postgres it is carried out.
         """
-        if self._closing or len(self._waiting) >= MAX_WAITING:
+        now = self._loop.time()
+        # Behind a group that is stuck a command would only wait to be refused.
+        is_stuck = self._busy_since is not None and now - self._busy_since > self._retry_for_s
+        if self._closing or is_stuck or len(self._waiting) >= self._max_waiting:
             raise LedgerOverloaded("too many commands are waiting for the ledger")
         done: asyncio.Future[Committed] = self._loop.create_future()
-        self._waiting.append(_Waiting(command, done))
+        self._waiting.append(_Waiting(command, done, now + self._retry_for_s))
         self._wake.set()
         return await done
 
@@ -119,14 +143,23 @@ class Committer:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                self._turn_away()
                 group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
                 group = [waiting for waiting in group if not waiting.done.cancelled()]
                 if group:
+                    self._busy_since = self._loop.time()
                     await self._commit_or_fail(group)
+                    self._busy_since = None
             if self._is_begun:  # for commands that were withdrawn since
                 await self._end_unused()
 
-    async def _commit_or_fail(self, group: Sequence[_Waiting]) -> None:
+    def _turn_away(self) -> None:
+        """Refuse what has waited too long to be taken yet; it waits in the order of its arrival."""
+        now = self._loop.time()
+        while self._waiting and self._waiting[0].give_up_at < now:
+            _fail([self._waiting.popleft()], LedgerOverloaded("the ledger did not come to the command in time"))
+
+    async def _commit_or_fail(self, group: list[_Waiting]) -> None:
         """The only writer of the process outlives whatever goes wrong with one group."""
         try:
             await self._commit(group)
@@ -135,16 +168,12 @@ class Committer:
             with suppress(Exception):  # it may be the log that failed
                 _log.exception("group.failed", commands=len(group))
 
-    async def _commit(self, group: Sequence[_Waiting]) -> None:
+    async def _commit(self, group: list[_Waiting]) -> None:
         try:
-            outcomes = await self._commit_with_retries([waiting.command for waiting in group])
-        except LedgerUnavailable as error:
-            _fail(group, error)
+            outcomes = await self._commit_with_retries(group)
         except Exception as error:  # Postgres or the books rejected the group: find the command it is about
             if len(group) > 1:
-                _log.warning("group.rejected", commands=len(group), error=repr(error))
-                for waiting in group:
-                    await self._commit([waiting])
+                await self._commit_one_by_one(group, error)
             else:
                 _log.error("command.rejected", command=type(group[0].command).__name__, error=repr(error))
                 _fail(group, error)
@@ -157,13 +186,25 @@ class Committer:
                 else:
                     waiting.done.set_exception(outcome)
 
-    async def _commit_with_retries(self, commands: Sequence[Command]) -> list[Committed | LedgerError]:
-        give_up_at = self._loop.time() + RETRY_FOR_S
+    async def _commit_one_by_one(self, group: list[_Waiting], error: Exception) -> None:
+        _log.warning("group.rejected", commands=len(group), error=repr(error))
+        for waiting in group:
+            single = [waiting]
+            if self._connection is None:  # lost with the one before: each would spend a try's time on finding no other
+                self._give_up(single, self._loop.time(), error)
+            if single:
+                await self._commit(single)
+
+    async def _commit_with_retries(self, group: list[_Waiting]) -> list[Committed | LedgerError]:
+        """The outcomes of the group's commands. Those whose time runs out before are taken out of it, and fail."""
+        give_up_at = self._loop.time() + self._retry_for_s
         backoff = FIRST_BACKOFF_S
         placed_again: Sequence[str] | None = None
         while True:
+            commands = [waiting.command for waiting in group]
             try:
-                return await self._transact(commands, placed_again or ())
+                async with asyncio.timeout(self._try_timeout_s):
+                    return await self._transact(commands, placed_again or ())
             except asyncpg.UniqueViolationError as error:
                 # A hold was placed before. That is rare, so that looking for it is left until it happens.
                 if error.constraint_name in PLACED_TWICE and placed_again is None:
@@ -181,11 +222,20 @@ class Committer:
                 # The group may have been committed all the same: every command finds its own event when it is
                 # submitted again, so trying the group once more is safe whatever happened to the first try.
                 _log.warning("group.interrupted", commands=len(commands), error=repr(error))
-                await self._drop_connection()
-                if self._loop.time() + backoff > give_up_at:
-                    raise LedgerUnavailable("Postgres does not answer") from error
+                self._drop_connection()
+                self._give_up(group, self._loop.time() + backoff, error)
+                self._turn_away()
+                if not group:
+                    return []
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, MAX_BACKOFF_S)
+
+    def _give_up(self, group: list[_Waiting], next_try_at: float, error: Exception) -> None:
+        """Take out of the group, and fail, those that would wait too long for its next try."""
+        unavailable = LedgerUnavailable("Postgres does not answer")
+        unavailable.__cause__ = error
+        _fail([waiting for waiting in group if waiting.give_up_at < next_try_at], unavailable)
+        group[:] = [waiting for waiting in group if waiting.give_up_at >= next_try_at]
 
     async def _transact(
         self, commands: Sequence[Command], placed_again: Sequence[str]
@@ -215,7 +265,9 @@ class Committer:
         self._is_begun = False
         try:
             yield connection
-        except BaseException:
+        except TRANSIENT:
+            raise  # the connection may be one that nothing comes back from; it is dropped, and the transaction with it
+        except Exception:
             await connection.execute("ROLLBACK")
             raise
         is_followed = bool(self._waiting)
@@ -225,10 +277,11 @@ class Committer:
     async def _end_unused(self) -> None:
         self._is_begun = False
         try:
-            await (await self._connected()).execute("ROLLBACK")
+            async with asyncio.timeout(self._try_timeout_s):
+                await (await self._connected()).execute("ROLLBACK")
         except TRANSIENT as error:
             _log.warning("connection.lost", error=repr(error))
-            await self._drop_connection()
+            self._drop_connection()
 
     async def _recall_refused(
         self, connection: asyncpg.Connection, group: Group, commands: Sequence[Command], outcomes: list[Outcome]
@@ -250,11 +303,14 @@ class Committer:
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._connect()
+            try:
+                self._connection = await self._connect()
+            except asyncpg.PostgresError as error:  # whatever it says of us, it says nothing of a command
+                raise ConnectionError(f"Postgres does not let us in: {error}") from error
             self._is_begun = False
         return self._connection
 
-    async def _drop_connection(self) -> None:
+    def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
         self._is_begun = False
         if connection is not None:

@@ -212,7 +212,7 @@ class LedgerUnavailable(LedgerError):
 
 
 class LedgerOverloaded(LedgerUnavailable):
-    """More commands wait than may, or the process stops. The command was not taken, and nothing was written."""
+    """More commands wait than may, or for too long, or the process stops. Nothing was taken, and nothing written."""
 
 
 class LedgerCorrupt(LedgerError):

@@ -6,7 +6,7 @@ import asyncpg
 
 from ledger import reading
 from ledger.commands import Command
-from ledger.committer import Clock, Committer, Connect
+from ledger.committer import MAX_WAITING, RETRY_FOR_S, TRY_TIMEOUT_S, Clock, Committer, Connect
 from ledger.events import StoredEvent
 from ledger.group import Committed
 from ledger.reading import Balance, shard_of
@@ -21,10 +21,28 @@ class Ledger:
         self._committers = committers
 
     @classmethod
-    async def open(cls, pool: asyncpg.Pool, connect: Connect, clock: Clock) -> "Ledger":
+    async def open(
+        cls,
+        pool: asyncpg.Pool,
+        connect: Connect,
+        clock: Clock,
+        *,
+        retry_for_s: float = RETRY_FOR_S,
+        try_timeout_s: float = TRY_TIMEOUT_S,
+        max_waiting: int = MAX_WAITING,
+    ) -> "Ledger":
         """Start the committers. ``connect`` gives each of them a connection of its own."""
-        shards = await reading.count_shards(pool)
-        committers = [Committer(connect, shard=shard, clock=clock) for shard in range(shards)]
+        committers = [
+            Committer(
+                connect,
+                shard=shard,
+                clock=clock,
+                retry_for_s=retry_for_s,
+                try_timeout_s=try_timeout_s,
+                max_waiting=max_waiting,
+            )
+            for shard in range(await reading.count_shards(pool))
+        ]
         for committer in committers:
             committer.start()
         return cls(pool, committers)

@@ -64,10 +64,12 @@ async def head_position(db: Queryable, shard: int) -> int:
     return int(await db.fetchval(_queries["head"], shard))
 
 
-async def events_after(db: Queryable, shard: int, *, after: int, upto: int) -> AsyncIterator[list[asyncpg.Record]]:
+async def events_after(
+    db: Queryable, shard: int, *, after: int, upto: int, at_once: int = BATCH
+) -> AsyncIterator[list[asyncpg.Record]]:
     """The rows of the log with after < position ≤ upto, in order, in batches."""
     while after < upto:
-        batch = await db.fetch(_queries["events_after"], shard, after, upto, BATCH)
+        batch = await db.fetch(_queries["events_after"], shard, after, upto, at_once)
         if not batch:
             return
         yield batch

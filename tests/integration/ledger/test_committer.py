@@ -1,13 +1,14 @@
 """The committer while Postgres is away, while callers leave, while it closes, and when too much waits for it."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
 import structlog
 
-from ledger import Committed, Ledger, LedgerCorrupt, LedgerUnavailable, Refused, committer
+from ledger import Committed, Ledger, LedgerCorrupt, LedgerOverloaded, LedgerUnavailable, Refused
 from ledger.committer import Committer
 from tests.conftest import Clock, Connect
 from tests.integration.ledger.conftest import waits_for_a_lock
@@ -51,18 +52,33 @@ def network(connect: Connect) -> Network:
     return Network(connect)
 
 
+OpenFar = Callable[..., Awaitable[Ledger]]
+
+
 @pytest.fixture
-async def far_ledger(pool: asyncpg.Pool, network: Network, clock: Clock) -> Any:
-    ledger = await Ledger.open(pool, network.connect, clock)
-    yield ledger
+async def open_far(pool: asyncpg.Pool, network: Network, clock: Clock) -> AsyncIterator[OpenFar]:
+    """Opens a ledger whose committer reaches Postgres over the network, with these limits."""
+    ledgers: list[Ledger] = []
+
+    async def opened(**limits: Any) -> Ledger:
+        ledgers.append(await Ledger.open(pool, network.connect, clock, **limits))
+        return ledgers[-1]
+
+    yield opened
     async with asyncio.timeout(30):
-        await ledger.close()
+        for ledger in ledgers:
+            await ledger.close()
+
+
+@pytest.fixture
+async def far_ledger(open_far: OpenFar) -> Ledger:
+    return await open_far()
 
 
 async def test_without_postgres_every_waiting_command_hears_that_the_ledger_is_unavailable(
-    far_ledger: Ledger, network: Network, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    open_far: OpenFar, network: Network, admin: asyncpg.Connection
 ) -> None:
-    monkeypatch.setattr(committer, "RETRY_FOR_S", 0.2)
+    far_ledger = await open_far(retry_for_s=0.2)
     network.fail()
 
     commands = [open_account(f"acct_{n}") for n in range(5)]
@@ -73,11 +89,9 @@ async def test_without_postgres_every_waiting_command_hears_that_the_ledger_is_u
     assert await admin.fetchval("SELECT count(*) FROM events") == 0
 
 
-async def test_the_ledger_recovers_by_itself_when_postgres_is_back(
-    far_ledger: Ledger, network: Network, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_ledger_recovers_by_itself_when_postgres_is_back(open_far: OpenFar, network: Network) -> None:
+    far_ledger = await open_far(retry_for_s=0.5)
     await far_ledger.submit(open_account())
-    monkeypatch.setattr(committer, "RETRY_FOR_S", 0.1)
     network.fail()
     with pytest.raises(LedgerUnavailable):
         await far_ledger.submit(grant(1))
@@ -99,17 +113,15 @@ async def test_a_short_absence_of_postgres_is_not_noticed_by_callers(far_ledger:
     assert (await waiting).stored.seq == 2
 
 
-async def test_beyond_the_waiting_limit_a_command_is_refused_at_once(
-    far_ledger: Ledger, network: Network, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(committer, "MAX_WAITING", 3)
+async def test_beyond_the_waiting_limit_a_command_is_refused_at_once(open_far: OpenFar, network: Network) -> None:
+    far_ledger = await open_far(max_waiting=3)
     network.fail()
     at_postgres = asyncio.create_task(far_ledger.submit(open_account("acct_0")))
     await network.was_tried(1)
     waiting = [asyncio.create_task(far_ledger.submit(open_account(f"acct_{n}"))) for n in range(1, 4)]
     await asyncio.sleep(0)
 
-    with pytest.raises(LedgerUnavailable):
+    with pytest.raises(LedgerOverloaded):
         await far_ledger.submit(open_account("acct_4"))
 
     network.is_up = True
@@ -216,9 +228,9 @@ async def test_closing_carries_out_what_was_submitted_and_takes_nothing_more(
 
 
 async def test_a_stream_whose_state_was_lost_fails_alone_and_in_bounded_time(
-    ledger: Ledger, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    open_far: OpenFar, admin: asyncpg.Connection
 ) -> None:
-    monkeypatch.setattr(committer, "RETRY_FOR_S", 0.1)
+    ledger = await open_far(retry_for_s=0.5)
     await ledger.submit(open_account())
     await ledger.submit(grant(5))
     for loss, command in (

@@ -1,4 +1,4 @@
-"""Settlements of holds that expired, over what is stored: by another process, after months, and read back as charges."""
+"""Settlements of expired holds over what is stored: by another process, after months, and read back as charges."""
 
 import asyncio
 from datetime import timedelta

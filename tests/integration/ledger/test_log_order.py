@@ -5,12 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
-import pytest
 
-from ledger import Ledger, reading
+from ledger import Ledger
 from ledger.group import Group
 from ledger.group_rows import append_group, load_group
-from ledger.reading import events_after, head_position
+from ledger.reading import BATCH, events_after, head_position
 from tests.conftest import Connect
 from tests.integration.ledger.conftest import waits_for_a_lock
 from tests.unit.ledger.scenes import grant, open_account, place
@@ -45,14 +44,15 @@ async def writer(connect: Connect) -> Writer:
 class Follower:
     """Reads the log as projections do: up to the head, from where it was before."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, *, at_once: int = BATCH) -> None:
         self.seen: list[tuple[int, str]] = []
         self._pool = pool
+        self._at_once = at_once
 
     async def read(self) -> list[tuple[int, str]]:
         last = self.seen[-1][0] if self.seen else 0
         upto = await head_position(self._pool, 0)
-        async for batch in events_after(self._pool, 0, after=last, upto=upto):
+        async for batch in events_after(self._pool, 0, after=last, upto=upto, at_once=self._at_once):
             self.seen += [(record["position"], record["stream_id"]) for record in batch]
         return self.seen
 
@@ -117,10 +117,9 @@ async def test_a_reader_never_waits_for_a_writer(connect: Connect, pool: asyncpg
 
 
 async def test_a_follower_of_a_busy_log_sees_every_position_once_and_in_order(
-    connect: Connect, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, pool: asyncpg.Pool
 ) -> None:
-    monkeypatch.setattr(reading, "BATCH", 7)  # so that there are many
-    follower, newcomer = Follower(pool), Follower(pool)
+    follower, newcomer = Follower(pool, at_once=7), Follower(pool, at_once=7)
 
     async def write_much(name: str) -> None:
         one = await writer(connect)
