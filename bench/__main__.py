@@ -1,9 +1,15 @@
-"""``make bench``: run everything, print one table, write ``bench/results.json``."""
+"""``make bench``: run everything, print one table, write ``bench/results.json``.
 
+``python -m bench streams recovery`` measures these parts only and leaves the figures of the others as they stand.
+"""
+
+import argparse
 import logging
 import os
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -11,7 +17,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import backtest, gate, ledger, prices, rebuild
+from bench import backtest, gate, ledger, prices, rebuild, recovery, slow_streams, streams
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -22,6 +28,13 @@ FIGURES = {
     "gate_throughput_ratio": ("gate ÷ bare aiohttp pass-through, requests per second", "≥ 0.6 (going to 0.8)"),
     "gate_p50_added_ms": ("gate − pass-through, p50", ""),
     "gate_p99_added_ms": ("gate − pass-through, p99", ""),
+    "stream_tokens_ratio": ("gate ÷ pass-through, streamed tokens for a second of CPU", ""),
+    "stream_tokens_per_cpu_s": ("tokens that the gate streams for a second of CPU", ""),
+    "stream_ttfb_added_ms": ("gate − pass-through, p50 of the time to a stream's first event", ""),
+    "stream_bytes_per_stream": ("memory of the gate for each of 1,000 open streams, bytes", ""),
+    "stream_bytes_added": ("gate − pass-through of the same", ""),
+    "recovery_10000_holds_s": ("from kill -9 of a worker with 10,000 open holds to none, seconds", ""),
+    "recovery_holds_per_s": ("holds ended per second of that", ""),
     "price_exact_us": ("one exact price, four charges", "≤ 5"),
     "price_bound_us": ("one bound, four charges", "≤ 10"),
     "price_vs_cel_python_ratio": ("the same price in CEL (cel-python) ÷ ours", "≥ 1"),
@@ -31,51 +44,124 @@ FIGURES = {
     "rebuild_events_per_s": ("events per second of a whole rebuild", ""),
 }
 
+#: Medians by figure, and the raw samples they are of.
+Measured = tuple[dict[str, float], object]
 
-async def _measure(directory: Path) -> tuple[dict[str, float], dict[str, object]]:
+
+async def _prices(directory: Path) -> Measured:
     priced = prices.measure()
-    backtested = backtest.measure()
-    booked = await ledger.measure(directory)
-    gated = await gate.measure(directory)
-    rebuilt = await rebuild.measure(directory)
-    medians = {
-        "ledger_many_accounts_ratio": booked.many_accounts_ratio,
-        "ledger_hot_account_ratio": booked.hot_account_ratio,
-        "gate_throughput_ratio": gated.throughput_ratio,
-        "gate_p50_added_ms": gated.p50_added_ms,
-        "gate_p99_added_ms": gated.p99_added_ms,
+    return {
         "price_exact_us": priced.exact_us,
         "price_bound_us": priced.bound_us,
         "price_vs_cel_python_ratio": priced.cel_python_ratio,
         "price_vs_cel_rust_ratio": priced.cel_rust_ratio,
         "price_vs_starlark_ratio": priced.starlark_ratio,
-        "backtest_usages_per_s": backtested.usages_per_s,
-        "rebuild_events_per_s": rebuilt.events_per_s,
-    }
-    samples = {
-        "ledger": booked.samples,
-        "gate": gated.samples,
-        "prices": priced.samples,
-        "backtest": backtested.samples,
-        "rebuild": rebuilt.events,
-    }
+    }, priced.samples
+
+
+async def _backtest(directory: Path) -> Measured:
+    backtested = backtest.measure()
+    return {"backtest_usages_per_s": backtested.usages_per_s}, backtested.samples
+
+
+async def _ledger(directory: Path) -> Measured:
+    booked = await ledger.measure(directory)
+    return {
+        "ledger_many_accounts_ratio": booked.many_accounts_ratio,
+        "ledger_hot_account_ratio": booked.hot_account_ratio,
+    }, booked.samples
+
+
+async def _gate(directory: Path) -> Measured:
+    gated = await gate.measure(directory)
+    return {
+        "gate_throughput_ratio": gated.throughput_ratio,
+        "gate_p50_added_ms": gated.p50_added_ms,
+        "gate_p99_added_ms": gated.p99_added_ms,
+    }, gated.samples
+
+
+async def _streams(directory: Path) -> Measured:
+    streamed = await streams.measure(directory)
+    return {
+        "stream_tokens_ratio": streamed.tokens_ratio,
+        "stream_tokens_per_cpu_s": streamed.tokens_per_cpu_s,
+        "stream_ttfb_added_ms": streamed.first_event_added_ms,
+    }, streamed.samples
+
+
+async def _slow_streams(directory: Path) -> Measured:
+    held_open = await slow_streams.measure(directory)
+    return {
+        "stream_bytes_per_stream": held_open.gate_bytes,
+        "stream_bytes_added": held_open.added_bytes,
+    }, held_open.samples
+
+
+async def _recovery(directory: Path) -> Measured:
+    recovered = await recovery.measure(directory)
+    return {
+        "recovery_10000_holds_s": recovered.seconds,
+        "recovery_holds_per_s": recovered.holds_per_s,
+    }, recovered.samples
+
+
+async def _rebuild(directory: Path) -> Measured:
+    rebuilt = await rebuild.measure(directory)
+    return {"rebuild_events_per_s": rebuilt.events_per_s}, rebuilt.events
+
+
+PARTS: dict[str, Callable[[Path], Awaitable[Measured]]] = {
+    "prices": _prices,
+    "backtest": _backtest,
+    "ledger": _ledger,
+    "gate": _gate,
+    "streams": _streams,
+    "slow_streams": _slow_streams,
+    "recovery": _recovery,
+    "rebuild": _rebuild,
+}
+
+
+async def _measure(directory: Path, parts: list[str]) -> tuple[dict[str, float], dict[str, object]]:
+    medians: dict[str, float] = {}
+    samples: dict[str, object] = {}
+    for part in parts:
+        figures, samples[part] = await PARTS[part](directory)
+        medians.update(figures)
     return medians, samples
 
 
 def main() -> None:
     """Measure in a temporary directory that an unprivileged Postgres can reach."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these: {', '.join(PARTS)}")
+    parts = parser.parse_args().parts or list(PARTS)
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as name:
         os.chmod(name, 0o755)
-        medians, samples = uvloop.run(_measure(Path(name)))
+        medians, samples = uvloop.run(_measure(Path(name), parts))
+    _print(medians, samples)
+    _keep(medians, samples)
+
+
+def _print(medians: dict[str, float], samples: dict[str, object]) -> None:
     table = Table("figure", "what", "median", "target", title="Tollgate")
     for figure, (what, target) in FIGURES.items():
-        table.add_row(figure, what, f"{medians[figure]:,.2f}", target)
+        if figure in medians:
+            table.add_row(figure, what, f"{medians[figure]:,.2f}", target)
     console = Console()
     console.print(table)
     for part, raw in samples.items():
         console.print(f"{part}: {raw}", style="dim")
-    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode({**medians, "samples": samples}), indent=2) + b"\n")
+
+
+def _keep(medians: dict[str, float], samples: dict[str, object]) -> None:
+    kept: dict[str, Any] = msgspec.json.decode(RESULTS.read_bytes()) if RESULTS.exists() else {"samples": {}}
+    raw = {**kept.pop("samples"), **samples}
+    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode({**kept, **medians, "samples": raw}), indent=2) + b"\n")
 
 
 if __name__ == "__main__":
