@@ -78,6 +78,12 @@ def chunks_of(stream: bytes) -> list[Any]:
     return [_decode(each) for each in found[:-1]]
 
 
+def tokens_in(stream: bytes) -> int:
+    """The tokens of the whole events in a stream of the simulated backend, where each word is one."""
+    events, _, _ = stream.rpartition(b"\n\n")
+    return sum(len(text.split()) for text in re.findall(rb'"delta":\{"content":"([^"]*)"', events))
+
+
 def comments_of(stream: bytes) -> dict[str, Decimal]:
     """The numbers in the comment lines of an event stream."""
     return {name: Decimal(value) for name, value in re.findall(r"^: (\S+)=(\S+)$", stream.decode(), re.MULTILINE)}

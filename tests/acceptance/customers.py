@@ -123,6 +123,20 @@ class Customer:
     async def event_types(self) -> list[str]:
         return [event["type"] for event in await self.events()]
 
+    async def holds(self) -> list[str]:
+        """The ids of all holds that were ever placed, in order."""
+        return [event["hold_id"] for event in await self.events() if event["type"] == "hold.placed"]
+
+    async def receipt(self, hold_id: str, *, status: str = "settled") -> Any:
+        """The receipt of a hold, once that has ended: so, or otherwise for good."""
+
+        async def ended() -> Any:
+            receipt = await self.get(f"/v1/receipts/{hold_id}")
+            assert receipt.status in (200, 503), receipt
+            return receipt.status == 200 and receipt.json["status"] in (status, "settled", "voided") and receipt.json
+
+        return await until(ended)
+
     async def usage_logs(self, lines: int, **query: Any) -> list[Any]:
         """The usage logs, once there are so many lines of them."""
 

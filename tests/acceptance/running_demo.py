@@ -120,10 +120,11 @@ async def place_for_demo() -> AsyncIterator[Directory]:
 class RunningDemo:
     """One demo and its clients."""
 
-    def __init__(self, directory: Directory, process: asyncio.subprocess.Process, port: int) -> None:
+    def __init__(self, directory: Directory, process: asyncio.subprocess.Process, port: int, *, workers: int) -> None:
         self.directory = directory
         self.process = process
         self.port = port
+        self.workers = workers
 
     @classmethod
     async def start(cls, directory: Directory, *, workers: int = 4) -> Self:
@@ -138,26 +139,26 @@ class RunningDemo:
                 start_new_session=True,  # Ctrl-C of the test run is not the demo's
                 preexec_fn=end_with_the_tests,
             )
-        demo = cls(directory, process, port)
+        demo = cls(directory, process, port, workers=workers)
         try:
-            await demo._until_ready(workers)
+            await demo._until_ready()
         except BaseException:
             await demo.kill()
             raise
         return demo
 
-    async def _until_ready(self, workers: int) -> None:
-        await until(lambda: self._announced(workers), within_s=READY_WITHIN_S)
+    async def _until_ready(self) -> None:
+        await until(self._announced, within_s=READY_WITHIN_S)
         self.information = msgspec.json.decode((self.files / "demo.json").read_bytes(), type=Information)
         self.postgres_url = (self.files / "demo" / "postgres.url").read_text()
         self.http = Http(self.information.server_url)
         self.backend = Http(self.information.backend_url)
 
-    async def _announced(self, workers: int) -> bool:
+    async def _announced(self) -> bool:
         if self.process.returncode is not None:
             raise AssertionError(f"the demo ended with {self.process.returncode}:\n{self.output}")
         # Every worker has to be up: the port answers as soon as one is.
-        return "leaves nothing behind" in self.output and self.output.count('"worker.started"') >= workers
+        return "leaves nothing behind" in self.output and self.output.count('"worker.started"') >= self.workers
 
     @property
     def files(self) -> Path:
@@ -212,6 +213,23 @@ class RunningDemo:
     @property
     def gate_workers(self) -> list[int]:
         return self.children("gate-worker")
+
+    async def until_workers_serve(self, *, instead_of: list[int]) -> None:
+        """Wait until the supervisor has replaced these workers."""
+
+        async def replaced() -> bool:
+            workers = self.gate_workers
+            return len(workers) == self.workers and not set(workers) & set(instead_of) and all_are_up(workers)
+
+        def all_are_up(workers: list[int]) -> bool:
+            return all(f'"pid":{worker},"port"' in self.output for worker in workers)
+
+        await until(replaced)
+
+    @property
+    def postmaster(self) -> int:
+        """The process of the embedded Postgres that the others are children of."""
+        return int((self.files / "demo" / "postgres" / "postmaster.pid").read_text().split()[0])
 
     # --- what may be asked of it
 

@@ -37,21 +37,6 @@ async def customer(demo: RunningDemo) -> Customer:
     return await new_customer(demo, cents=1000)
 
 
-async def all_workers_serve(demo: RunningDemo, *, instead_of: list[int]) -> None:
-    """Wait until the supervisor has replaced these workers."""
-    started = demo.output.count('"worker.started"')
-
-    async def replaced() -> bool:
-        workers = demo.gate_workers
-        return len(workers) == WORKERS and not set(workers) & set(instead_of) and all_are_up()
-
-    def all_are_up() -> bool:
-        return all(f'"pid":{worker},"port"' in demo.output for worker in demo.gate_workers)
-
-    await until(replaced)
-    assert demo.output.count('"worker.started"') >= started
-
-
 class Load:
     """Clients that ask one question after the other, plain and streamed, until told to stop."""
 
@@ -101,7 +86,7 @@ async def test_a_killed_worker_leaves_no_hold_and_no_charge_for_what_was_not_ser
         await load.has_answers(len(load.answers) + 2 * CLIENTS)
         victims = demo.gate_workers[killed % WORKERS : killed % WORKERS + 1]
         os.kill(victims[0], signal.SIGKILL)
-        await all_workers_serve(demo, instead_of=victims)
+        await demo.until_workers_serve(instead_of=victims)
     await load.has_answers(len(load.answers) + 2 * CLIENTS)
     await load.stop()
 
@@ -139,7 +124,7 @@ async def test_a_worker_that_is_told_to_stop_finishes_its_streams(customer: Cust
     assert rest.count(b'"delta":{"content":" ') == 59
     kind, settled = await customer.last_event()
     assert (kind, settled["usage"]["output_tokens"]) == ("hold.settled", 60)
-    await all_workers_serve(demo, instead_of=workers)
+    await demo.until_workers_serve(instead_of=workers)
     assert (await customer.chat()).status == 200
 
 
@@ -167,7 +152,7 @@ async def extended(demo: RunningDemo) -> RunningDemo:
     workers = demo.gate_workers
     for worker in workers:  # new settings are read by new workers
         os.kill(worker, signal.SIGTERM)
-    await all_workers_serve(demo, instead_of=workers)
+    await demo.until_workers_serve(instead_of=workers)
     return demo
 
 
