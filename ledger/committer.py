@@ -224,7 +224,6 @@ class Committer:
                 _log.warning("group.interrupted", commands=len(commands), error=repr(error))
                 self._drop_connection()
                 self._give_up(group, self._loop.time() + backoff, error)
-                self._turn_away()
                 if not group:
                     return []
             await asyncio.sleep(backoff)

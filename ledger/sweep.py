@@ -46,8 +46,8 @@ class Sweeper:
         free = set()
         for record in await connection.fetch(_queries["hold_workers"]):
             worker_id = record["worker_id"]
-            if await connection.fetchval("SELECT pg_try_advisory_lock($1::int, $2::int)", LEASE_CLASS, worker_id):
-                await connection.execute("SELECT pg_advisory_unlock($1::int, $2::int)", LEASE_CLASS, worker_id)
+            # For the statement only: a sweep whose connection is cut off would keep a dead worker's lease.
+            if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1::int, $2::int)", LEASE_CLASS, worker_id):
                 free.add(worker_id)
         return free
 

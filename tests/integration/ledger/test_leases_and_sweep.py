@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -11,7 +12,8 @@ import pytest_asyncio
 
 from ledger import Committed, ExpireHold, Lease, Ledger, Sweeper, new_worker_id
 from ledger.leases import LEASE_CLASS
-from tests.conftest import Clock, Connect
+from tests.conftest import APP_SETTINGS, Clock, Connect
+from tests.faults.network import Link
 from tests.integration.ledger.conftest import waits_for_a_lock
 from tests.integration.ledger.stored import broken_rules
 from tests.unit.ledger.scenes import A, extend, grant, open_account, place, settle
@@ -43,6 +45,10 @@ async def lease(connect: Connect) -> AsyncIterator[Lease]:
 
 async def open_holds(ledger: Ledger) -> list[str]:
     return [hold.hold_id for hold in await ledger.open_holds(A)]
+
+
+async def connect_over(link: Link, database_url: str) -> asyncpg.Connection:
+    return await asyncpg.connect(database_url, host="127.0.0.1", port=link.port, server_settings=APP_SETTINGS)
 
 
 async def lease_is_held(db: asyncpg.Connection, worker_id: int) -> bool:
@@ -209,6 +215,62 @@ async def test_a_lease_whose_connection_is_killed_is_taken_again(lease: Lease, a
         while (again := await admin.fetchval(HOLDER, LEASE_CLASS, ALIVE)) in (None, pid):
             pass  # the server has answered meanwhile
     assert again != pid
+
+
+async def test_a_lease_that_its_server_no_longer_has_is_taken_again_although_nothing_says_so(
+    connect: Connect, database_url: str, admin: asyncpg.Connection
+) -> None:
+    link = Link(urlsplit(database_url).port or 5432)
+    await link.open()
+    ways = [lambda: connect_over(link, database_url)]
+    lease = Lease(lambda: ways.pop()() if ways else connect(), ALIVE)
+    await lease.start()
+    pid = await admin.fetchval(HOLDER, LEASE_CLASS, ALIVE)
+
+    link.stall()
+    await admin.execute("SELECT pg_terminate_backend($1)", pid)
+
+    async with asyncio.timeout(20):
+        while (again := await admin.fetchval(HOLDER, LEASE_CLASS, ALIVE)) in (None, pid):
+            pass  # the server has answered meanwhile
+    assert again != pid
+    await lease.close()
+    await link.close()
+
+
+async def test_a_lease_that_only_seems_lost_is_not_let_go_before_another_connection_is_there(
+    connect: Connect, database_url: str, admin: asyncpg.Connection
+) -> None:
+    link = Link(urlsplit(database_url).port or 5432)
+    await link.open()
+    asked_again, let_in = asyncio.Event(), asyncio.Event()
+    connections: list[asyncpg.Connection] = []
+
+    async def slow_to_let_in() -> asyncpg.Connection:
+        if connections:
+            asked_again.set()
+            await let_in.wait()
+        connections.append(await connect_over(link, database_url) if not connections else await connect())
+        return connections[-1]
+
+    lease = Lease(slow_to_let_in, ALIVE)
+    await lease.start()
+    pid = await admin.fetchval(HOLDER, LEASE_CLASS, ALIVE)
+
+    link.stall()
+    async with asyncio.timeout(20):
+        await asked_again.wait()
+    let_go = connections[0].is_closed()
+    let_in.set()
+    link.heal()
+    async with asyncio.timeout(20):
+        while (again := await admin.fetchval(HOLDER, LEASE_CLASS, ALIVE)) in (None, pid):
+            pass  # the server has answered meanwhile
+
+    assert not let_go
+    assert again == connections[1].get_server_pid()
+    await lease.close()
+    await link.close()
 
 
 async def test_a_lease_that_cannot_reach_postgres_tries_on(connect: Connect, admin: asyncpg.Connection) -> None:
