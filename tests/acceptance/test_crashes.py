@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import pytest
 import pytest_asyncio
 
 from tests.acceptance.client import Answer
@@ -79,6 +80,7 @@ class Load:
         }
 
 
+@pytest.mark.money_bug(14, 16, 42)
 async def test_a_killed_worker_leaves_no_hold_and_no_charge_for_what_was_not_served(customer: Customer) -> None:
     demo = customer.demo
     load = Load(customer)
@@ -110,6 +112,7 @@ async def test_a_killed_worker_leaves_no_hold_and_no_charge_for_what_was_not_ser
     await demo.assert_books_in_order()
 
 
+@pytest.mark.money_bug(42)
 async def test_a_worker_that_is_told_to_stop_finishes_its_streams(customer: Customer) -> None:
     demo = customer.demo
     workers = demo.gate_workers
@@ -156,6 +159,7 @@ async def extended(demo: RunningDemo) -> RunningDemo:
     return demo
 
 
+@pytest.mark.money_bug(39)
 async def test_a_model_without_a_price_is_refused_until_it_has_one(extended: RunningDemo) -> None:
     customer = await new_customer(extended)
     before = await customer.event_types()
@@ -174,6 +178,7 @@ async def test_a_model_without_a_price_is_refused_until_it_has_one(extended: Run
     assert await customer.event_types() == before
 
 
+@pytest.mark.money_bug(31)
 async def test_a_dead_backend_is_made_up_for_by_another_one(extended: RunningDemo) -> None:
     customer = await new_customer(extended)
 
@@ -184,6 +189,7 @@ async def test_a_dead_backend_is_made_up_for_by_another_one(extended: RunningDem
     assert (ends["hold.placed"], ends["hold.settled"]) == (40, 40)
 
 
+@pytest.mark.money_bug(53)
 async def test_without_any_backend_requests_are_refused_and_cost_nothing(customer: Customer) -> None:
     demo = customer.demo
     streaming = asyncio.create_task(customer.chat(stream=True, simulate={"tokens": 1000, "token_latency_ms": 50}))
@@ -242,6 +248,7 @@ async def test_a_killed_demo_takes_its_processes_with_it_and_another_one_starts_
     await successor.assert_books_in_order()
 
 
+@pytest.mark.money_bug(17, 19, 43)
 async def test_a_killed_postgres_comes_back_and_until_then_nothing_is_forwarded_unpaid(
     successor: RunningDemo,
 ) -> None:
@@ -275,6 +282,7 @@ async def test_a_killed_postgres_comes_back_and_until_then_nothing_is_forwarded_
     await successor.assert_books_in_order()
 
 
+@pytest.mark.money_bug(43)
 async def test_while_postgres_is_away_everybody_is_told_to_come_back(successor: RunningDemo) -> None:
     customer = await new_customer(successor, cents=1000)
     load = Load(customer)

@@ -86,6 +86,7 @@ async def test_a_plain_answer_costs_the_price_of_its_usage_and_says_so(customer:
     assert generated.completion_tokens == answer.json["usage"]["completion_tokens"]
 
 
+@pytest.mark.money_bug(35)
 async def test_cached_prompt_tokens_cost_their_own_price(customer: Customer) -> None:
     messages = [{"role": "user", "content": "Remember this. " * 50}, *unique_prompt()]
     first = await customer.chat(messages=messages)
@@ -144,6 +145,7 @@ async def test_the_async_sdk_gets_a_plain_answer(customer: Customer) -> None:
     assert 100 - price_of_usage(MODEL, answer.usage.to_dict()) == await customer.balance()
 
 
+@pytest.mark.money_bug(27)
 async def test_a_stream_shows_no_usage_to_a_client_that_did_not_ask_for_it(customer: Customer) -> None:
     async with customer.async_sdk() as client:
         stream = await client.chat.completions.create(model=MODEL, messages=unique_prompt(), stream=True)
@@ -170,6 +172,7 @@ async def test_a_stream_shows_usage_once_to_a_client_that_asked_for_it(customer:
     assert 100 - price_of_usage(MODEL, chunks[-1].usage.to_dict()) == await customer.balance()
 
 
+@pytest.mark.money_bug(27)
 @pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": None}])
 async def test_a_stream_without_the_wish_for_usage_is_metered_all_the_same(customer: Customer, options: Any) -> None:
     answer = await customer.chat(stream=True, stream_options=options)
@@ -201,6 +204,7 @@ async def test_two_choices_are_charged_with_their_prompt_once(customer: Customer
     assert 100 - price_of_usage(MODEL, usage) == await customer.balance()
 
 
+@pytest.mark.money_bug(11)
 @pytest.mark.parametrize(
     ("asked", "given"),
     [

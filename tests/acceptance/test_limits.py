@@ -109,6 +109,7 @@ async def test_the_requests_of_one_customer_meet_every_worker(customer: Customer
 # --- the balance
 
 
+@pytest.mark.money_bug(1, 7)
 async def test_exactly_as_many_requests_are_let_through_at_once_as_their_holds_fit_the_balance(
     demo: RunningDemo,
 ) -> None:
@@ -150,6 +151,7 @@ async def test_a_balance_for_exactly_so_many_requests_answers_exactly_so_many(de
     await demo.assert_books_in_order()
 
 
+@pytest.mark.money_bug(12, 53)
 async def test_a_refusal_for_want_of_money_says_what_is_needed_what_is_there_and_what_would_fit(
     demo: RunningDemo,
 ) -> None:
@@ -178,6 +180,7 @@ async def test_a_refusal_for_want_of_money_says_what_is_needed_what_is_there_and
     assert len(await customer.event_types()) == len(written) + 2  # those of the affordable one
 
 
+@pytest.mark.money_bug(3)
 async def test_a_request_with_a_great_limit_is_refused_by_a_small_balance_before_it_is_forwarded(
     demo: RunningDemo,
 ) -> None:
@@ -239,6 +242,7 @@ async def test_the_sdk_waits_for_money_that_only_holds_in_flight_keep_from_it(de
 # --- the monthly budget of a key
 
 
+@pytest.mark.money_bug(5, 7)
 async def test_exactly_as_many_requests_are_let_through_at_once_as_their_holds_fit_the_budget(
     demo: RunningDemo,
 ) -> None:
@@ -256,6 +260,7 @@ async def test_exactly_as_many_requests_are_let_through_at_once_as_their_holds_f
     await assert_never_overdrawn(customer)
 
 
+@pytest.mark.money_bug(47, 53)
 async def test_a_budget_for_exactly_so_many_requests_answers_exactly_so_many(demo: RunningDemo) -> None:
     needed, charge = await hold_of(demo, max_tokens=QUICK["max_tokens"]), await charge_of(demo, **QUICK)
     budget = needed + (FITTING - 1) * charge
@@ -296,6 +301,7 @@ RPM = 4
 ONE_MORE_EVERY = timedelta(minutes=1) / RPM
 
 
+@pytest.mark.money_bug(7)
 async def test_exactly_the_requests_of_a_minute_are_let_through(demo: RunningDemo) -> None:
     customer = await new_customer(demo, rate_limit_rpm=RPM)
     began = datetime.now(UTC)
@@ -313,6 +319,7 @@ async def test_exactly_the_requests_of_a_minute_are_let_through(demo: RunningDem
     await demo.assert_books_in_order()
 
 
+@pytest.mark.money_bug(53)
 async def test_a_refusal_for_too_many_requests_costs_nothing_and_says_when_the_next_fits(demo: RunningDemo) -> None:
     customer = await new_customer(demo, rate_limit_rpm=1)
     answered = await customer.chat(**QUICK)
@@ -347,6 +354,7 @@ async def test_the_sdk_raises_a_rate_limit_error(demo: RunningDemo) -> None:
     assert refused.value.code == "rate_limit_exceeded"
 
 
+@pytest.mark.money_bug(6)
 async def test_a_request_refused_for_want_of_money_uses_up_no_allowance(demo: RunningDemo) -> None:
     customer = await new_customer(demo, cents=0, rate_limit_rpm=1)
 

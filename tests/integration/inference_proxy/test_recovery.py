@@ -51,6 +51,7 @@ async def charges(ledger: Ledger, *hold_ids: str) -> list[int | None]:
     return [settled.get(hold_id) for hold_id in hold_ids]
 
 
+@pytest.mark.money_bug(42)
 async def test_what_was_left_is_settled_and_its_file_is_gone(
     books: Ledger, admin: asyncpg.Connection, tmp_path: Path
 ) -> None:
@@ -116,6 +117,7 @@ async def test_the_file_of_a_living_process_is_not_touched(books: Ledger, tmp_pa
     assert afterwards == (1, [60])
 
 
+@pytest.mark.money_bug(19)
 async def test_what_postgres_is_away_for_waits_for_the_next_time(
     books: Ledger, pool: asyncpg.Pool, connect: Connect, clock: Clock, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import asyncpg
+import pytest
 
 from ledger import Committed, Ledger
 from tests.conftest import Clock
@@ -23,6 +24,7 @@ async def race(ledgers: list[Ledger], commands: list[Any]) -> Counter[str]:
     )
 
 
+@pytest.mark.money_bug(1)
 async def test_ten_times_as_many_holds_as_the_balance_covers_admit_exactly_as_many_as_it_covers(
     ledgers: list[Ledger], admin: asyncpg.Connection
 ) -> None:
@@ -38,6 +40,7 @@ async def test_ten_times_as_many_holds_as_the_balance_covers_admit_exactly_as_ma
     assert await broken_rules(admin) == []
 
 
+@pytest.mark.money_bug(5, 6)
 async def test_a_monthly_budget_and_a_rate_limit_are_exact_over_all_committers(
     ledgers: list[Ledger], admin: asyncpg.Connection
 ) -> None:
@@ -114,6 +117,7 @@ async def test_of_many_different_ends_of_one_hold_exactly_one_wins(
     assert await broken_rules(admin) == []
 
 
+@pytest.mark.money_bug(20)
 async def test_the_same_end_sent_by_everybody_has_one_effect_and_one_answer(
     ledgers: list[Ledger], admin: asyncpg.Connection
 ) -> None:

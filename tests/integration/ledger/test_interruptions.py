@@ -61,6 +61,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.money_bug(17)
 @pytest.mark.parametrize("cut", [Cut.BEFORE_COMMIT, Cut.AFTER_COMMIT])
 async def test_a_command_whose_connection_breaks_at_the_commit_is_carried_out_once_and_is_answered(
     far_ledger: Ledger, wire: tuple[WireCutter, str], admin: asyncpg.Connection, cut: Cut

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import asyncpg
+import pytest
 from msgspec.structs import replace
 
 from ledger import Ledger, Refused
@@ -17,6 +18,7 @@ EXPIRED = [open_account(), grant(100), create_key(), place("hold_1", 50, key_id=
 LATE = settle("hold_1", 30, key_id="key_1")
 
 
+@pytest.mark.money_bug(15)
 async def test_another_process_settles_a_hold_long_after_it_expired_and_its_key_was_deleted(
     ledgers: list[Ledger], clock: Clock, admin: asyncpg.Connection
 ) -> None:

@@ -58,6 +58,7 @@ async def lease_is_held(db: asyncpg.Connection, worker_id: int) -> bool:
     return bool(await db.fetchval(held, LEASE_CLASS, worker_id))
 
 
+@pytest.mark.money_bug(16)
 async def test_the_holds_of_a_dead_worker_end_with_the_second_sweep_and_those_of_a_living_one_stay(
     funded_ledger: Ledger, sweeper: Sweeper, lease: Lease, clock: Clock, admin: asyncpg.Connection
 ) -> None:
@@ -121,6 +122,7 @@ async def test_an_overdue_hold_ends_with_the_first_sweep_even_of_a_living_worker
     assert (last.__struct_config__.tag, last.reason) == ("hold.expired", "time_limit")
 
 
+@pytest.mark.money_bug(15)
 async def test_a_hold_that_is_extended_while_the_sweep_is_under_way_lives_on(
     funded_ledger: Ledger, pool: asyncpg.Pool, lease: Lease, clock: Clock
 ) -> None:

@@ -136,6 +136,7 @@ async def test_a_statement_that_hangs_is_given_up_and_disturbs_nobody_afterwards
     assert await broken_rules(admin) == []
 
 
+@pytest.mark.money_bug(43)
 async def test_what_waits_behind_a_group_that_is_stuck_is_refused_untaken_and_so_is_what_comes_later(
     far_ledger: Ledger, link: PickyLink, admin: asyncpg.Connection
 ) -> None:
@@ -222,6 +223,7 @@ async def test_a_login_that_is_refused_is_no_fault_of_the_command(open_over: Ope
         await ledger.submit(open_account())
 
 
+@pytest.mark.money_bug(17)
 @pytest.mark.parametrize("code", ["53100", "53200", "58030", "57P04"])
 async def test_a_disk_or_memory_that_is_full_or_broken_refuses_nobody_and_is_tried_again(
     open_over: OpenOver, connect: Connect, admin: asyncpg.Connection, code: str

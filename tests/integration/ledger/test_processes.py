@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from ledger import Ledger, Sweeper
 from ledger.leases import LEASE_CLASS
@@ -48,6 +49,7 @@ async def processes(
             await running.communicate()
 
 
+@pytest.mark.money_bug(4)
 async def test_four_processes_share_every_limit_and_every_command_that_all_of_them_submit(
     database_url: str, admin: asyncpg.Connection
 ) -> None:
@@ -76,6 +78,7 @@ async def test_four_processes_share_every_limit_and_every_command_that_all_of_th
     assert await broken_rules(admin) == []
 
 
+@pytest.mark.money_bug(14, 42)
 async def test_a_process_killed_under_load_leaves_nothing_that_two_sweeps_do_not_finish(
     database_url: str, admin: asyncpg.Connection, ledger: Ledger, pool: asyncpg.Pool
 ) -> None:

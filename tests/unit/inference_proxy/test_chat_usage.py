@@ -25,6 +25,7 @@ DETAILED = {
 }
 
 
+@pytest.mark.money_bug(29)
 def test_parts_are_read_in_the_words_of_programs() -> None:
     assert read_usage(DETAILED) == {
         "input_tokens": 100,
@@ -38,6 +39,7 @@ def test_parts_are_read_in_the_words_of_programs() -> None:
     }
 
 
+@pytest.mark.money_bug(30)
 def test_without_details_nothing_was_cached_and_nothing_was_reasoned() -> None:
     for details in ({}, {"prompt_tokens_details": None, "completion_tokens_details": {}}):
         assert read_usage({"prompt_tokens": 4, "completion_tokens": 3, **details}) == {
@@ -49,6 +51,7 @@ def test_without_details_nothing_was_cached_and_nothing_was_reasoned() -> None:
         }
 
 
+@pytest.mark.money_bug(36)
 def test_a_part_without_a_word_is_charged_as_its_whole_and_reported() -> None:
     details = {"telepathy_tokens": 3, "shyness_tokens": 0, "note": "x"}
     with capture_logs() as logs:
@@ -59,6 +62,7 @@ def test_a_part_without_a_word_is_charged_as_its_whole_and_reported() -> None:
     assert [(entry["event"], entry["part"]) for entry in logs] == [("usage.unknown_part", "telepathy_tokens")]
 
 
+@pytest.mark.money_bug(34)
 @pytest.mark.parametrize(
     "details",
     [
@@ -80,6 +84,7 @@ names = st.sampled_from(
 )
 
 
+@pytest.mark.money_bug(10)
 @given(
     st.fixed_dictionaries(
         {"prompt_tokens": counts, "completion_tokens": counts},

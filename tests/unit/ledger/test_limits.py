@@ -43,6 +43,7 @@ class Gate:
         return count
 
 
+@pytest.mark.money_bug(44)
 @pytest.mark.parametrize(
     ("moment", "month", "end"),
     [

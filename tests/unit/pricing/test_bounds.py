@@ -46,6 +46,7 @@ def test_a_token_that_may_be_dearer_cached_is_held_at_the_dearer_price():
     assert writes.bound({"input_tokens": Span(0, 10), "cache_write_tokens": Span(0, 10)}) == 50 * 10**8
 
 
+@pytest.mark.money_bug(9)
 def test_a_box_in_which_nothing_can_be_priced_is_refused():
     box = {"input_tokens": Span(0, 10), "cached_input_tokens": 11, "output_tokens": 0, "mode": "normal"}
 

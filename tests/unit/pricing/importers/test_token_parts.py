@@ -1,5 +1,6 @@
 """Every token is in exactly one meter, whichever parts a list prices."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ def closed(parts: set[str]) -> list[str]:
     return [part for part, own in PARTS.items() if own in tags | common or part == "input_tokens"]
 
 
+@pytest.mark.money_bug(33)
 @given(st.sets(st.sampled_from(INPUT)).map(closed))
 def test_the_meters_of_all_priced_parts_sum_to_the_whole(parts):
     total: dict = {}
