@@ -1,14 +1,18 @@
 """A receipt tells all that the books say about one request, to whose it is."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import pytest
 
+from ledger import ExpireHold, Ledger, PlaceHold, PriceRef, SettleHold, microcents_from_cents, new_id
 from tests.acceptance.client import Answer, comments_of
 from tests.acceptance.customers import MODEL, Customer, new_customer
 from tests.acceptance.prices import price_of_usage
 from tests.acceptance.running_demo import RunningDemo, until
+from tests.conftest import APP_SETTINGS
 
 
 async def receipt_of(customer: Customer, hold_id: str, *, secret: str | None = None) -> Answer:
@@ -55,6 +59,67 @@ async def test_a_request_that_was_not_served_has_a_receipt_without_a_charge(cust
 
     assert refused.status == 400
     assert (receipt["status"], receipt["charged_cents"], receipt["charges"]) == ("voided", 0, [])
+
+
+async def test_a_request_that_was_settled_after_its_hold_expired_is_a_settled_one_that_is_late(
+    customer: Customer,
+) -> None:
+    served = (await receipt_of(customer, (await customer.chat(max_tokens=5)).headers["x-tollgate-hold-id"])).json
+    [charge] = served["charges"]
+    hold_id = new_id("hold")
+
+    await submit(customer.demo, *expired_and_settled_late(customer, hold_id, charge))
+    receipt = (await receipt_of(customer, hold_id)).json
+
+    assert [event["type"] for event in receipt["events"]] == ["hold.placed", "hold.expired", "hold.settled_late"]
+    assert (receipt["status"], receipt["late"], receipt["outcome"]) == ("settled", True, "client_gone")
+    assert (receipt["served"], receipt["retry_count"], receipt["backend"]) == ({"delivered": 3}, 2, "gpu-1")
+    assert receipt["charged_cents"] == receipt["charges"][0]["charged_cents"] == charge["charged_cents"]
+    assert receipt["ended_at"] > receipt["placed_at"]
+    assert (served["late"], served["retry_count"]) == (False, 0)
+
+
+def expired_and_settled_late(customer: Customer, hold_id: str, charge: Any) -> list[Any]:
+    """What a gate, the sweep and the gate's successor ask of the ledger for a hold that costs as much as the charge."""
+    program, version = charge["program"].split("@")
+    hold: dict[str, Any] = {"stream_id": customer.account_id, "hold_id": hold_id}
+    amount = microcents_from_cents(charge["charged_cents"])
+    return [
+        PlaceHold(
+            **hold,
+            amount_microcents=amount,
+            operation="chat.completions",
+            model=MODEL,
+            price=PriceRef(program=program, version=int(version), digest=charge["digest"]),
+            worker_id=1,
+            lifetime_s=60,
+            key_id=customer.key.id,
+            retry_count=2,
+        ),
+        ExpireHold(**hold, reason="worker_gone"),
+        SettleHold(
+            **hold,
+            amount_microcents=amount,
+            usage=charge["usage"],
+            outcome="client_gone",
+            backend="gpu-1",
+            served={"delivered": 3},
+            key_id=customer.key.id,
+        ),
+    ]
+
+
+async def submit(demo: RunningDemo, *commands: Any) -> None:
+    """Submit to the ledger of the demo as another of its processes."""
+    async with asyncpg.create_pool(demo.postgres_url, min_size=1, server_settings=APP_SETTINGS) as pool:
+        ledger = await Ledger.open(
+            pool,
+            lambda: asyncpg.connect(demo.postgres_url, server_settings=APP_SETTINGS),
+            lambda: datetime.now(UTC),
+        )
+        for command in commands:
+            await ledger.submit(command)
+        await ledger.close()
 
 
 @pytest.mark.parametrize("hold_id", ["hold_of_nobody", "hold_%00", "acct_1", "hold_" + "x" * 200, "%ff"])
