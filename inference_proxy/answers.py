@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 import msgspec
 
 from ledger import Ledger, load_queries
-from ledger.committer import Clock
 from ledger.events import HoldExpired, HoldSettled, HoldSettledLate, HoldVoided
 from ledger.reading import shard_of
 from wire import ApiError
 
-#: For so long a claimed key waits for its hold. Whoever has not placed it by then must not place it any more.
-CLAIM_S = 30
+#: For so long, by Postgres' own clock, a claimed key waits for its hold. A host whose clock is wrong would take it from
+#: a request that is just about to place it. Whoever has not placed it by then must not place it any more.
+CLAIM_FOR = timedelta(seconds=30)
 #: A larger answer is not kept. It is far above what a model writes; what has it is an answer with much data in it.
 MAX_KEPT = 4 * 1024 * 1024  # bytes
 #: How long an answer can be given again, as the docs tell clients.
@@ -40,12 +40,11 @@ class AnswerStore:
     """The keys of all accounts. Each method is one statement or a few, none of which waits for a request; when
     Postgres is away they raise one of ledger.UNREACHABLE."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._clock = clock
 
     async def claim(self, account_id: str, key: str, request_hash: bytes, hold_id: str) -> StoredAnswer | None:
-        """None: the key is ours, and the request is to be served under this hold, placed within CLAIM_S. Else the
+        """None: the key is ours, and the request is to be served under this hold, placed within CLAIM_FOR. Else the
         answer that it was served and charged with before.
 
         ``request_hash`` is the SHA-256 of what is asked. Raises ApiError idempotency_mismatch when the key stands for
@@ -53,11 +52,10 @@ class AnswerStore:
         charged and its answer is not kept (it is not to). Claimed again for the same hold, a key is still ours.
         """
         shard = self._shard(account_id)
-        now = self._clock()
         pool = self._ledger.pool
-        if await pool.fetchval(_queries["claim_key"], shard, account_id, key, request_hash, hold_id, now) is not None:
+        if await pool.fetchval(_queries["claim_key"], shard, account_id, key, request_hash, hold_id) is not None:
             return None
-        claim = await pool.fetchrow(_queries["claim_of_key"], shard, account_id, key)
+        claim = await pool.fetchrow(_queries["claim_of_key"], shard, account_id, key, CLAIM_FOR)
         if claim is None:  # released between our two questions
             raise _being_served()
         if claim["request_hash"] != request_hash:
@@ -69,9 +67,9 @@ class AnswerStore:
         former = claim["hold_id"]
         if former == hold_id:
             return None
-        if await self._is_charged(account_id, former, claim["claimed_at"]):
+        if await self._is_charged(account_id, former, claim["is_stale"]):
             return await self._kept(shard, account_id, key, former)
-        if await pool.fetchval(_queries["take_over_key"], shard, account_id, key, former, hold_id, now) is None:
+        if await pool.fetchval(_queries["take_over_key"], shard, account_id, key, former, hold_id) is None:
             raise _being_served()
         return None
 
@@ -102,15 +100,14 @@ class AnswerStore:
         pool = self._ledger.pool
         return sum([await pool.fetchval(_queries["purge_answers"], n, before) for n in range(self._ledger.shards)])
 
-    async def _is_charged(self, account_id: str, hold_id: str, claimed_at: datetime) -> bool:
-        """Whether the hold that has the key was charged; False when the key is free. Raises ApiError conflict while
-        neither is so."""
+    async def _is_charged(self, account_id: str, hold_id: str, is_stale: bool) -> bool:
+        """Whether the hold that has the key was charged; False when the key is free, as it is when it is stale and
+        there is no hold. Raises ApiError conflict while neither is so."""
         events = [stored.event for stored in await self._ledger.events_of_hold(account_id, hold_id)]
         if any(isinstance(event, HoldSettled | HoldSettledLate) for event in events):
             return True
-        is_over = any(isinstance(event, HoldVoided | HoldExpired) for event in events)
-        is_stale = not events and claimed_at + timedelta(seconds=CLAIM_S) <= self._clock()
-        if not is_over and not is_stale:
+        is_over = any(isinstance(event, HoldVoided | HoldExpired) for event in events) if events else is_stale
+        if not is_over:
             raise _being_served()
         return False
 

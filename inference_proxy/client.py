@@ -11,6 +11,8 @@ from inference_proxy.keyed import Keyed
 
 #: A client that takes nothing for so long is gone: its hold must not run out under an answer that is being served.
 CLIENT_STALL_S = 30.0
+#: A connection takes so much without waiting for its client; a timer for each word would cost more than the word.
+NEVER_WAITS = 32 * 1024
 
 
 class ClientGone(Exception):
@@ -38,9 +40,13 @@ class ClientStream:
 
     async def send(self, data: bytes) -> None:
         """Hand the bytes over to the connection. Raises ClientGone when it is closed, or takes nothing any more."""
+        transport = self._request.transport
         try:
-            async with asyncio.timeout(CLIENT_STALL_S):
+            if transport is not None and transport.get_write_buffer_size() + len(data) <= NEVER_WAITS:
                 await self.response.write(data)
+            else:
+                async with asyncio.timeout(CLIENT_STALL_S):
+                    await self.response.write(data)
         except (ConnectionResetError, TimeoutError) as error:
             raise ClientGone from error
 

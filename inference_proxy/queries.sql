@@ -1,22 +1,22 @@
 -- claim_key --
 -- Claim a key that nobody has; no row when somebody has it.
--- $1 shard, $2 account, $3 idempotency key, $4 request hash, $5 hold id, $6 now
+-- $1 shard, $2 account, $3 idempotency key, $4 request hash, $5 hold id
 INSERT INTO stored_answers (shard, account_id, idempotency_key, request_hash, hold_id, claimed_at)
-VALUES ($1, $2, $3, $4, $5, $6)
+VALUES ($1, $2, $3, $4, $5, now())
 ON CONFLICT (shard, account_id, idempotency_key) DO NOTHING
 RETURNING hold_id
 
 -- claim_of_key --
--- Who has a key, and for which request.
--- $1 shard, $2 account, $3 idempotency key
-SELECT request_hash, hold_id, claimed_at FROM stored_answers
+-- Who has a key, for which request, and whether it waited for its hold for too long.
+-- $1 shard, $2 account, $3 idempotency key, $4 how long it may wait
+SELECT request_hash, hold_id, claimed_at <= now() - $4::interval AS is_stale FROM stored_answers
 WHERE shard = $1 AND account_id = $2 AND idempotency_key = $3
 
 -- take_over_key --
 -- Claim a key that a former hold had; no row when another try was quicker, or the key was released.
--- $1 shard, $2 account, $3 idempotency key, $4 former hold id, $5 hold id, $6 now
+-- $1 shard, $2 account, $3 idempotency key, $4 former hold id, $5 hold id
 UPDATE stored_answers
-SET hold_id = $5, claimed_at = $6, status = NULL, content_type = NULL, headers = NULL, body = NULL
+SET hold_id = $5, claimed_at = now(), status = NULL, content_type = NULL, headers = NULL, body = NULL
 WHERE shard = $1 AND account_id = $2 AND idempotency_key = $3 AND hold_id = $4
 RETURNING hold_id
 

@@ -56,7 +56,9 @@ class Relay:
         self._backend = backend
         self._answer = answer
         self._client = client
-        self._events = EventStream(wants_usage=prepared.wants_usage, wants_all_usage=prepared.wants_all_usage)
+        self._events = EventStream(
+            wants_usage=prepared.wants_usage, wants_all_usage=prepared.wants_all_usage, answers=prepared.answers
+        )
         self._slices = Slices(hold, prepared)
         self._transcript = None if prepared.partial_usage == "continuous" else Transcript()
         self._delivered: Usage | None = None  # with the last part that was passed on, where the backend counts along

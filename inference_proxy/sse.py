@@ -11,6 +11,8 @@ import msgspec
 _USAGE = b'"usage"'
 _DONE = b"[DONE]"
 _ERROR = b'"error"'
+_LAST_FIELD = b',"usage":{'
+_NO_CHOICES = b'"choices":[]'
 #: An event larger than this without an end is not one that we wait for.
 MAX_EVENT = 4 * 1024 * 1024
 
@@ -59,7 +61,8 @@ class EventStream:
     (``wants_usage``), or on all of them (``wants_all_usage``).
     """
 
-    def __init__(self, *, wants_usage: bool, wants_all_usage: bool = False) -> None:
+    def __init__(self, *, wants_usage: bool, wants_all_usage: bool = False, answers: int = 1) -> None:
+        self._has_one_answer = answers == 1
         self._wants_usage = wants_usage
         self._wants_all_usage = wants_all_usage
         self._rest = b""
@@ -106,6 +109,10 @@ class EventStream:
     def _part(self, event: bytes) -> Part | None:
         """The event as the client gets it. Usage that arrives after [DONE] counts, and is not passed on; an error is
         the backend's own affair, the client gets ours."""
+        if self._fields and self._has_one_answer and not self.is_done and (cut := _usage_cut_off(event)) is not None:
+            rest, self.usage = cut
+            self._last_usage, self._usage_event = self.usage, b""
+            return Part(event if self._wants_all_usage else rest, self.usage, is_counted=True)
         data = _data_of(event)
         if data == _DONE:
             self.is_done = True
@@ -147,6 +154,19 @@ class EventStream:
         if len(self._usage_by_choice) == 1:
             return usage
         return {**usage, "completion_tokens": sum(self._usage_by_choice.values())}
+
+
+def _usage_cut_off(event: bytes) -> tuple[bytes, Any] | None:
+    """A chunk as vLLM and SGLang write it, with words and then, as its last field, usage: the chunk without it, and the
+    usage. None for any other event. Within a text the quotes would be escaped, so this is where a field begins."""
+    start = event.rfind(_LAST_FIELD)
+    if start < 0 or not event.endswith(b"}}\n\n") or _NO_CHOICES in event or _ERROR in event:
+        return None
+    try:
+        usage = msgspec.json.decode(event[start + len(_LAST_FIELD) - 1 : -3])
+    except msgspec.DecodeError:  # the field of a field
+        return None
+    return event[:start] + b"}\n\n", usage
 
 
 def _indexes(choices: msgspec.Raw | None) -> list[int]:

@@ -28,6 +28,7 @@ NOT_DERIVED: Mapping[str, str] = {
     "sessions": "credentials, not money",
     "key_secrets": "credentials and names; what a key may do is an event",
     "service_tokens": "credentials, not money",
+    "stored_answers": "answers to requests with an Idempotency-Key: personal data, kept for a day; charges are events",
     "operator_requests": "what an operator's Idempotency-Key was used for; grants and adjustments are events",
 }
 

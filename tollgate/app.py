@@ -108,7 +108,7 @@ async def gate_app(
                 clock=clock,
             ),
             upstream=Upstream(backends),
-            answers=AnswerStore(ledger, clock),
+            answers=AnswerStore(ledger),
             endings=endings,
             clock=clock,
             monotonic=monotonic,

@@ -35,7 +35,7 @@ async def run_background(database_url: str, stop: asyncio.Event) -> None:
     scheduler = AsyncIOScheduler(timezone="UTC")
     scheduler.add_job(_sweep, "interval", [sweeper], seconds=SWEEP_EVERY_S, next_run_time=utc_now())
     scheduler.add_job(_measure, "interval", [runner], seconds=MEASURE_EVERY_S)
-    scheduler.add_job(_purge, "interval", [AnswerStore(ledger, utc_now)], seconds=PURGE_EVERY_S)
+    scheduler.add_job(_purge, "interval", [AnswerStore(ledger)], seconds=PURGE_EVERY_S)
     scheduler.start()
     projecting = asyncio.create_task(runner.run(), name="projections")
     try:

@@ -12,9 +12,8 @@ import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_proxy.answers import CLAIM_S, KEPT_FOR, MAX_KEPT, AnswerStore, StoredAnswer
+from inference_proxy.answers import CLAIM_FOR, MAX_KEPT, AnswerStore, StoredAnswer
 from ledger import Ledger
-from tests.conftest import Clock
 from tests.unit.ledger.scenes import A, B, expire, grant, open_account, place, settle, void
 from wire import ApiError
 
@@ -23,12 +22,12 @@ BYE = hashlib.sha256(b"/v1/chat/completions bye").digest()
 
 
 @pytest_asyncio.fixture
-async def answers(ledger: Ledger, clock: Clock) -> AnswerStore:
+async def answers(ledger: Ledger) -> AnswerStore:
     """Of two accounts with credit."""
     for account in (A, B):
         await ledger.submit(open_account(account))
         await ledger.submit(grant(10**9, account=account))
-    return AnswerStore(ledger, clock)
+    return AnswerStore(ledger)
 
 
 def answer(hold_id: str, body: bytes = b'{"id": "1"}') -> StoredAnswer:
@@ -44,6 +43,11 @@ async def refusal(answers: AnswerStore, *claim: Any) -> ApiError:
 def is_to_be_tried_again(error: ApiError) -> bool:
     assert error.code == "conflict"
     return error.headers["x-should-retry"] == "true"
+
+
+async def let_pass(admin: asyncpg.Connection, time: timedelta) -> None:
+    """As if all keys had been claimed so much earlier: by Postgres' own clock, which nobody here can set."""
+    await admin.execute("UPDATE stored_answers SET claimed_at = claimed_at - $1::interval", time)
 
 
 async def serve(answers: AnswerStore, ledger: Ledger, hold_id: str, *, body: bytes = b'{"id": "1"}') -> StoredAnswer:
@@ -65,6 +69,7 @@ async def test_the_same_request_again_is_given_the_answer_of_the_first(answers: 
     assert await ledger.events_of_hold(A, "hold_2") == []
 
 
+@pytest.mark.money_bug(21)
 async def test_another_request_under_the_same_key_is_refused_whatever_became_of_the_first(
     answers: AnswerStore, ledger: Ledger
 ) -> None:
@@ -80,6 +85,7 @@ async def test_another_request_under_the_same_key_is_refused_whatever_became_of_
     assert {error.headers["x-should-retry"] for error in (claimed, served, voided)} == {"false"}
 
 
+@pytest.mark.money_bug(21)
 async def test_a_key_is_the_accounts_own(answers: AnswerStore, ledger: Ledger) -> None:
     await serve(answers, ledger, "hold_1")
 
@@ -89,12 +95,12 @@ async def test_a_key_is_the_accounts_own(answers: AnswerStore, ledger: Ledger) -
 
 
 async def test_while_the_first_is_served_the_next_is_told_to_try_again(
-    answers: AnswerStore, ledger: Ledger, clock: Clock
+    answers: AnswerStore, ledger: Ledger, admin: asyncpg.Connection
 ) -> None:
     assert await answers.claim(A, "key_1", HELLO, "hold_1") is None
     claimed = await refusal(answers, A, "key_1", HELLO, "hold_2")
     await ledger.submit(place("hold_1", 100))
-    clock.advance(seconds=10 * CLAIM_S)
+    await let_pass(admin, 10 * CLAIM_FOR)
     placed = await refusal(answers, A, "key_1", HELLO, "hold_2")
     await answers.keep(A, "key_1", "hold_1", answer("hold_1"))
     kept = await refusal(answers, A, "key_1", HELLO, "hold_2")
@@ -141,11 +147,13 @@ async def test_of_twenty_that_take_over_a_key_whose_hold_ended_without_a_charge_
     assert not is_to_be_tried_again(await refusal(answers, A, "key_1", HELLO, "hold_2"))  # nor is the old answer given
 
 
-async def test_a_claim_without_a_hold_is_taken_over_when_its_time_is_out(answers: AnswerStore, clock: Clock) -> None:
+async def test_a_claim_without_a_hold_is_taken_over_when_its_time_is_out(
+    answers: AnswerStore, admin: asyncpg.Connection
+) -> None:
     assert await answers.claim(A, "key_1", HELLO, "hold_1") is None
-    clock.advance(seconds=CLAIM_S - 1)
+    await let_pass(admin, CLAIM_FOR / 2)
     too_early = await refusal(answers, A, "key_1", HELLO, "hold_2")
-    clock.advance(seconds=1)
+    await let_pass(admin, CLAIM_FOR / 2)
 
     assert is_to_be_tried_again(too_early)
     assert await answers.claim(A, "key_1", HELLO, "hold_2") is None
@@ -164,14 +172,14 @@ async def test_a_hold_that_was_settled_late_was_charged(answers: AnswerStore, le
 
 @pytest.mark.parametrize("is_too_large", [False, True])
 async def test_a_charge_whose_answer_is_not_kept_is_never_made_again(
-    answers: AnswerStore, ledger: Ledger, clock: Clock, is_too_large: bool
+    answers: AnswerStore, ledger: Ledger, admin: asyncpg.Connection, is_too_large: bool
 ) -> None:
     assert await answers.claim(A, "key_1", HELLO, "hold_1") is None
     await ledger.submit(place("hold_1", 100))
     if is_too_large:
         await answers.keep(A, "key_1", "hold_1", answer("hold_1", b"x" * (MAX_KEPT + 1)))
     await ledger.submit(settle("hold_1", 60))
-    clock.advance(seconds=10 * CLAIM_S)
+    await let_pass(admin, 10 * CLAIM_FOR)
 
     error = await refusal(answers, A, "key_1", HELLO, "hold_2")
 
@@ -193,10 +201,10 @@ async def test_a_key_that_was_released_runs_anew_whatever_it_asks(answers: Answe
 
 
 async def test_who_lost_the_key_can_neither_keep_an_answer_nor_release_it(
-    answers: AnswerStore, ledger: Ledger, clock: Clock
+    answers: AnswerStore, ledger: Ledger, admin: asyncpg.Connection
 ) -> None:
     assert await answers.claim(A, "key_1", HELLO, "hold_1") is None
-    clock.advance(seconds=CLAIM_S)
+    await let_pass(admin, CLAIM_FOR)
     given = await serve(answers, ledger, "hold_2")
 
     await answers.keep(A, "key_1", "hold_1", answer("hold_1"))
@@ -206,17 +214,15 @@ async def test_who_lost_the_key_can_neither_keep_an_answer_nor_release_it(
 
 
 async def test_answers_are_forgotten_after_their_time_and_not_before(
-    answers: AnswerStore, ledger: Ledger, clock: Clock, admin: asyncpg.Connection
+    answers: AnswerStore, ledger: Ledger, admin: asyncpg.Connection
 ) -> None:
     given = await serve(answers, ledger, "hold_1")
-    clock.advance(seconds=1)
     assert await answers.claim(A, "key_2", HELLO, "hold_2") is None
-    clock.now += KEPT_FOR - timedelta(seconds=1)
+    claimed_at = await admin.fetchval("SELECT claimed_at FROM stored_answers WHERE idempotency_key = 'key_1'")
 
-    too_early = await answers.purge(clock.now - KEPT_FOR)
+    too_early = await answers.purge(claimed_at)
     again = await answers.claim(A, "key_1", HELLO, "hold_3")
-    clock.advance(seconds=1)
-    in_time = await answers.purge(clock.now - KEPT_FOR)
+    in_time = await answers.purge(claimed_at + timedelta(microseconds=1))
 
     assert (too_early, in_time) == (0, 1)
     assert given == again
@@ -267,7 +273,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("claim"), st.sampled_from(KEYS), st.sampled_from((HELLO, HELLO, HELLO, BYE)), courses),
         st.tuples(acts, st.sampled_from(KEYS), st.sampled_from((0, 0, 0, 1)), st.just(())),
-        st.tuples(st.just("wait"), st.just(""), st.sampled_from((1, CLAIM_S - 1, CLAIM_S)), st.just(())),
+        st.tuples(st.just("wait"), st.just(""), st.sampled_from((CLAIM_FOR / 2, CLAIM_FOR)), st.just(())),
     ),
     max_size=20,
 )
@@ -277,10 +283,10 @@ class Keys:
     """What keys stand for, on paper."""
 
     def __init__(self) -> None:
-        self.claims: dict[str, tuple[bytes, str, int]] = {}  # request, hold, when it was claimed
+        self.claims: dict[str, tuple[bytes, str, timedelta]] = {}  # request, hold, when it was claimed
         self.holds: dict[str, str] = {}  # placed ones: open, charged, free
         self.kept: set[str] = set()  # holds whose answer was kept while they had their key
-        self.now = 0
+        self.now = timedelta()
 
     def claim(self, key: str, request: bytes, hold_id: str) -> str:
         """What a claim gives: ours, again, mismatch, lost; else it is to be tried again."""
@@ -290,7 +296,7 @@ class Keys:
                 return "mismatch"
             if self.holds.get(former) == "charged":
                 return f"again {former}" if former in self.kept else f"lost {former}"
-            if self.holds.get(former) == "open" or (former not in self.holds and self.now < claimed_at + CLAIM_S):
+            if self.holds.get(former) == "open" or (former not in self.holds and self.now < claimed_at + CLAIM_FOR):
                 return "later"
             self.kept.discard(former)
         self.claims[key] = request, hold_id, self.now
@@ -325,14 +331,15 @@ async def claimed(answers: AnswerStore, key: str, request: bytes, hold_id: str) 
 @settings(max_examples=250)
 @given(steps=steps)
 async def test_whatever_tries_do_a_key_stands_for_what_the_model_says(
-    answers: AnswerStore, ledger: Ledger, clock: Clock, steps: list[tuple[str, str, Any, tuple[str, ...]]]
+    answers: AnswerStore, ledger: Ledger, admin: asyncpg.Connection, steps: list[tuple[str, str, Any, tuple[str, ...]]]
 ) -> None:
     prefix, model = f"{next(_examples)}_", Keys()
+    await admin.execute("TRUNCATE stored_answers")
     tries: dict[str, list[str]] = {prefix + key: [] for key in KEYS}  # that got the key, the last one first
     for number, (what, name, detail, course) in enumerate(steps):
         key = prefix + name
         if what == "wait":
-            clock.advance(seconds=detail)
+            await let_pass(admin, detail)
             model.now += detail
         elif what == "claim":
             hold_id = f"hold_{prefix}{number}"
