@@ -1,8 +1,12 @@
-"""A stream as its client reads it: for as long as the client likes."""
+"""A request under way: at its backend, and as its client reads the answer, for as long as the client likes."""
+
+from typing import Any
 
 import aiohttp
 
 from tests.acceptance.client import tokens_in
+from tests.acceptance.customers import Customer
+from tests.acceptance.running_demo import until
 
 
 class Asked:
@@ -32,3 +36,15 @@ class Asked:
                 self.received += chunk
         except aiohttp.ClientPayloadError:
             pass
+
+
+async def is_forwarded(customer: Customer) -> Any:
+    """The customer's only request, while the backend is at it."""
+
+    async def running() -> Any:
+        known = {event["payload"] for event in await customer.events()}
+        found = (await customer.demo.backend.get("/_simulator/requests?running=1")).json
+        mine = [each for each in found if any(each["request_id"] in payload for payload in known)]
+        return mine[0] if mine else None
+
+    return await until(running)

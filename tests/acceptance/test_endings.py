@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.asked import Asked
+from tests.acceptance.asked import Asked, is_forwarded
 from tests.acceptance.charges import assert_free, assert_paid, made_for
 from tests.acceptance.client import comments_of, tokens_in
 from tests.acceptance.customers import MODEL, Customer, new_customer
-from tests.acceptance.running_demo import Generated, RunningDemo, until
+from tests.acceptance.running_demo import RunningDemo
 from tests.acceptance.varied_demo import DRAIN_S, DRAINED, IMPATIENT, TOKENIZED, varied_demo
 
 TOKENS = 6
@@ -53,18 +53,6 @@ async def leave_after(customer: Customer, received: int, *, model: str = MODEL, 
         asked = Asked(stream)
         await asked.read_tokens(received)
     return asked
-
-
-async def is_forwarded(customer: Customer) -> Generated:
-    """The customer's only request, while the backend is at it."""
-
-    async def running() -> Generated | None:
-        known = {event["payload"] for event in await customer.events()}
-        found = (await customer.demo.backend.get("/_simulator/requests?running=1")).json
-        mine = [each for each in found if any(each["request_id"] in payload for payload in known)]
-        return mine[0] if mine else None
-
-    return await until(running)
 
 
 async def leave_before_the_first_byte(customer: Customer, *, stream: bool, **simulate: Any) -> None:
