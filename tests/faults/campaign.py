@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -14,11 +15,11 @@ from tests.faults.installation import SILENCE_TIMEOUT_S, Installation, installed
 from tests.faults.schedule import Fault, Injector, draw_schedule
 from tests.faults.verdict import (
     OUTLIVES_S,
-    Tolerance,
     Violation,
     ending_of,
     judge_answers,
     judge_forwarding,
+    judge_keys,
     judge_lives,
     judge_request,
 )
@@ -28,6 +29,7 @@ QUIET_WITHIN_S = SILENCE_TIMEOUT_S + 30.0 + OUTLIVES_S
 
 _ACCOUNTS = "SELECT account_id, credited, spent, held FROM account_states WHERE account_id <> 'prices'"
 _OPEN = "SELECT hold_id, account_id, request_id, worker_id, expires_at FROM open_holds"
+_BUDGETS = "SELECT key_id, month_spent, monthly_budget FROM key_states WHERE monthly_budget IS NOT NULL"
 _TRIAL = "SELECT sum(debit_microcents)::int8 AS debit, sum(credit_microcents)::int8 AS credit FROM trial_balance"
 
 
@@ -38,8 +40,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float  # of load and faults
     workers: int = 3
     clients: int = 24
-    idempotency: bool = False  # some requests carry an Idempotency-Key and are sent twice
-    tolerated: frozenset[Tolerance] = frozenset()
+    idempotency: bool = True  # some requests carry an Idempotency-Key and are sent twice
+    keep_in: Path | None = None  # where logs and journals go when a rule was broken
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +54,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     schedule: list[Fault]
     began_at: float  # seconds since 1970
     violations: list[Violation]
-    tolerated: Counter[str]
 
 
 async def run(plan: Plan) -> Result:
@@ -69,6 +70,8 @@ async def run(plan: Plan) -> Result:
         await asyncio.gather(injector.run(schedule), asyncio.sleep(plan.seconds))
         await load.stop()
         found = [each async for each in _judge(installation, load.seen, injector.outages)]
+        if found and plan.keep_in is not None:
+            installation.keep_logs(plan.keep_in / f"seed-{plan.seed}")
         return Result(
             seed=plan.seed,
             requests=len(load.seen),
@@ -76,8 +79,7 @@ async def run(plan: Plan) -> Result:
             faults=injector.injected,
             schedule=schedule,
             began_at=began_at,
-            violations=[each for each in found if each.tolerance not in plan.tolerated],
-            tolerated=Counter(str(each.tolerance) for each in found if each.tolerance in plan.tolerated),
+            violations=found,
         )
 
 
@@ -89,16 +91,26 @@ async def _judge(
     except AssertionError:
         for hold in await installation.fetch(_OPEN):
             yield Violation("no hold is left", str(dict(hold)))
+        for file in installation.write_ahead_files:
+            yield Violation("nothing is left to recover", f"{file.name}, with {len(installation.workers)} workers")
     books, attempts = await read_books(installation), read_journals(installation)
     cases = cases_of(installation, books, seen, attempts)
     for case in cases:
         for violation in judge_request(case):
             yield violation
-    for violation in (*judge_lives(cases, outages), *judge_forwarding(books, attempts), *judge_answers(books, seen)):
+    for violation in (
+        *judge_lives(cases, outages),
+        *judge_forwarding(books, attempts),
+        *judge_answers(books, seen),
+        *judge_keys(cases),
+    ):
         yield violation
     for account in await installation.fetch(_ACCOUNTS):
         for violation in _judge_account(books, **dict(account)):
             yield violation
+    for key in await installation.fetch(_BUDGETS):
+        if key["month_spent"] > key["monthly_budget"] + books.beyond_holds[key["key_id"]]:
+            yield Violation("no key is beyond its budget but by an overrun", str(dict(key)))
     (trial,) = await installation.fetch(_TRIAL)
     if trial["debit"] != trial["credit"]:
         yield Violation("the trial balance is zero", f"{trial['debit']} debit, {trial['credit']} credit")
@@ -109,7 +121,8 @@ async def _judge(
 
 async def _is_quiet(installation: Installation) -> bool:
     idle = await asyncio.gather(*(backend.is_idle() for backend in installation.backends))
-    return all(idle) and not await installation.fetch(_OPEN)
+    is_recovered = len(installation.write_ahead_files) == len(installation.workers)
+    return all(idle) and is_recovered and not await installation.fetch(_OPEN)
 
 
 def _judge_account(books: Books, *, account_id: str, credited: int, spent: int, held: int) -> Iterator[Violation]:

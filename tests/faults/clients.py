@@ -4,6 +4,7 @@ What is asked, and how, follows from the seed; when it is asked follows from the
 """
 
 import asyncio
+import hashlib
 import random
 import re
 import time
@@ -20,7 +21,7 @@ from tests.faults.furnishing import MODELS, Payer
 from tests.faults.installation import TOKEN_LATENCY_MS
 
 Manner = Literal["stays", "leaves_before_the_first_byte", "leaves_midway", "leaves_before_done", "reads_slowly"]
-Repeat = Literal["never", "at_once", "afterwards", "late"]
+Repeat = Literal["never", "at_once", "afterwards", "late", "with_another_body"]
 
 #: Requests of one client are numbered from its own million, their repetitions half a million later.
 NUMBERS_OF_A_CLIENT = 1_000_000
@@ -49,6 +50,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     manner: Manner
     after: float  # seconds, tokens, or seconds for each piece, as the manner has it
     text: str
+    retry_count: int = 0  # what the client says of its tries, as the OpenAI SDKs do
     idempotency_key: str | None = None
 
     @property
@@ -76,6 +78,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         headers = {"Authorization": f"Bearer {self.payer.secret}", "x-load-number": str(self.number)}
         if self.simulate:
             headers["x-simulate"] = wishes(**self.simulate)
+        if self.retry_count:
+            headers["x-stainless-retry-count"] = str(self.retry_count)
         if self.idempotency_key is not None:
             headers["Idempotency-Key"] = self.idempotency_key
         return headers
@@ -91,8 +95,11 @@ class Seen(msgspec.Struct, kw_only=True):
     request_id: str | None = None
     hold_id: str | None = None
     tokens: int = 0  # of content, received
+    said: str = ""  # SHA-256 over the body, without comment lines
     is_whole: bool = False
+    is_curtailed: bool = False  # it ended early, because there was no money for more
     error: str | None = None  # its code, in place of an answer or of its end
+    is_unreadable: bool = False  # it is not of the form that it says
     usage: dict[str, Any] | None = None
     cost_cents: Decimal | None = None  # as the answer says
     left: bool = False  # the client hung up
@@ -105,7 +112,7 @@ def draw_ask(chance: random.Random, number: int, payers: list[Payer], *, idempot
     manner, after = _draw_manner(chance, stream=stream)
     repeat: Repeat = "never"
     if idempotency and manner == "stays" and chance.random() < 0.3:
-        repeat = chance.choice(("at_once", "afterwards", "late"))
+        repeat = chance.choice(("at_once", "afterwards", "late", "with_another_body"))
     ask = Ask(
         number=number,
         payer=chance.choice(payers),
@@ -118,6 +125,7 @@ def draw_ask(chance: random.Random, number: int, payers: list[Payer], *, idempot
         manner=manner,
         after=after,
         text=f"Say something about ledgers, {number:012}.",
+        retry_count=chance.choice((0, 0, 0, 2)),
         idempotency_key=f"ik-{number}-{chance.getrandbits(64):016x}" if repeat != "never" else None,
     )
     return ask, repeat
@@ -199,6 +207,8 @@ class Load:
             await asyncio.gather(*(self._send(each) for each in asks))
             if repeat == "afterwards":
                 await self._send(again)
+            elif repeat == "with_another_body":
+                await self._send(msgspec.structs.replace(again, text="Say something else."))
             elif repeat == "late":
                 late.append(again)
             elif late:
@@ -235,11 +245,16 @@ class Load:
 
 
 def _read_plain(body: bytes, response: aiohttp.ClientResponse, seen: Seen) -> None:
-    answer = _decode(body)
+    try:
+        answer = _decode(body)
+    except msgspec.DecodeError:
+        seen.is_unreadable, seen.trouble = True, f"not JSON: {body[:100]!r}"
+        return
     if response.status != 200:
         seen.error = answer["error"]["code"]
         return
     seen.is_whole = True
+    seen.said = hashlib.sha256(body).hexdigest()
     seen.usage = answer["usage"]
     seen.tokens = answer["usage"]["completion_tokens"]
     cost = response.headers.get("x-tollgate-cost-cents")
@@ -247,24 +262,31 @@ def _read_plain(body: bytes, response: aiohttp.ClientResponse, seen: Seen) -> No
 
 
 async def _read_stream(response: aiohttp.ClientResponse, ask: Ask, seen: Seen) -> None:
+    said = hashlib.sha256()
     async for line in response.content:
         if cost := _COST.match(line.rstrip()):
             seen.cost_cents = Decimal(cost[1].decode())
-        if not line.startswith(b"data: "):
-            continue
-        if line == b"data: [DONE]\n":
-            seen.is_whole = True
-            continue
-        seen.tokens += len(_TOKEN.findall(line))
-        if line.startswith(b'data: {"error"'):
-            seen.error = _decode(line[6:])["error"]["code"]
-        elif b'"choices":[]' in line:
-            seen.usage = _decode(line[6:])["usage"]
-        if ask.manner == "reads_slowly":
-            await asyncio.sleep(ask.after)
-        elif _leaves_now(ask, seen, line):
-            seen.left = True
-            return
+        if line.startswith(b"data: "):
+            said.update(line)
+            _read_event(line, seen)
+            if ask.manner == "reads_slowly":
+                await asyncio.sleep(ask.after)
+            elif _leaves_now(ask, seen, line):
+                seen.left = True
+                return
+    seen.said = said.hexdigest()
+
+
+def _read_event(line: bytes, seen: Seen) -> None:
+    seen.tokens += len(_TOKEN.findall(line))
+    if line == b"data: [DONE]\n":
+        seen.is_whole = True
+    elif line.startswith(b'data: {"error"'):
+        seen.error = _decode(line[6:])["error"]["code"]
+    elif b'"tollgate":{' in line:
+        seen.is_curtailed = True
+    elif b'"choices":[]' in line:
+        seen.usage = _decode(line[6:])["usage"]
 
 
 def _leaves_now(ask: Ask, seen: Seen, line: bytes) -> bool:

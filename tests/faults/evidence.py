@@ -48,16 +48,21 @@ class BookedHold(msgspec.Struct, kw_only=True):
     charged_microcents: int = 0
     debt_microcents: int = 0
     usage: dict[str, Any] = {}
+    served: dict[str, Any] = {}  # what the gate says of how it was served
+    retry_count: int = 0
 
 
 class Books(msgspec.Struct, kw_only=True):
     """All holds by id, and what went on and off each account."""
 
-    holds: dict[str, BookedHold]
-    credited: Counter[str]
-    spent: Counter[str]
-    indebted: Counter[str]
-    lowest_available: dict[str, int]  # of each account before anything was owed
+    holds: dict[str, BookedHold] = {}
+    credited: Counter[str] = msgspec.field(default_factory=Counter)
+    spent: Counter[str] = msgspec.field(default_factory=Counter)
+    indebted: Counter[str] = msgspec.field(default_factory=Counter)
+    beyond_holds: Counter[str | None] = msgspec.field(
+        default_factory=Counter
+    )  # of each key: charged above what was held, or after the hold had ended
+    lowest_available: dict[str, int] = {}  # of each account before anything was owed
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -70,7 +75,7 @@ class Case(msgspec.Struct, frozen=True):
 
 async def read_books(installation: Installation) -> Books:
     """Every event once, in order."""
-    books = Books(holds={}, credited=Counter(), spent=Counter(), indebted=Counter(), lowest_available={})
+    books = Books()
     for event in await installation.fetch(_EVENTS):
         payload = msgspec.json.decode(event["payload"])
         account_id = event["stream_id"]
@@ -83,6 +88,7 @@ async def read_books(installation: Installation) -> Books:
                 model=payload["model"],
                 request_id=payload.get("request_id"),
                 placed_at=event["recorded_at"],
+                retry_count=payload.get("retry_count", 0),
             )
         elif event["hold_id"] is not None:
             _end(books, account_id, event["type"], payload, books.holds[event["hold_id"]], event["recorded_at"])
@@ -98,14 +104,18 @@ def _end(
     if kind in ENDS:
         hold.ends.append(kind)
         hold.ended_at = recorded_at
+        hold.served = payload.get("served") or {}
         hold.reason = payload.get("reason") or payload.get("outcome", "completed")
     if kind in CHARGES:
         hold.charges += 1
         hold.charged_microcents += payload["amount_microcents"]
         hold.debt_microcents += payload["debt_microcents"]
         hold.usage = payload["usage"]
+        hold.served = payload.get("served") or {}
         books.spent[account_id] += payload["amount_microcents"]
         books.indebted[account_id] += payload["debt_microcents"]
+        is_late = kind == "hold.settled_late"
+        books.beyond_holds[payload.get("key_id")] += payload["amount_microcents" if is_late else "overrun_microcents"]
 
 
 def read_journals(installation: Installation) -> dict[str, list[Attempt]]:

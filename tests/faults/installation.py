@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -31,11 +32,13 @@ TOKEN_LATENCY_MS = 15
 #: ``tollgate check`` of a ledger as small as ours.
 CHECK_WITHIN_S = 60.0
 BACKENDS = 2
+WRITE_AHEAD = "write-ahead"  # directory
 
 _SETTINGS = Template("""
 [server]
 port = $port
 drain_s = 20
+write_ahead_dir = "$write_ahead"
 
 [proxy]
 forward_headers = ["x-simulate", "x-load-number"]
@@ -51,6 +54,7 @@ id = "deepseek-v3"
 context_length = 32768
 max_output_tokens = 2048
 default_output_tokens = 512
+hold_slice_tokens = 8 # so that the hold of nearly every stream has to grow
 """)
 _BACKEND = Template("""
 [[backends]]
@@ -149,6 +153,17 @@ class Installation:
         assert process.returncode is not None
         return Finished(process.returncode, out.decode(), err.decode())
 
+    @property
+    def write_ahead_files(self) -> list[Path]:
+        """Of living workers, one each, and what is still to be recovered of dead ones."""
+        return sorted((self.directory / WRITE_AHEAD).iterdir())
+
+    def keep_logs(self, directory: Path) -> None:
+        """Copy what every process printed, and the journals, to where they outlive the installation."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for file in (*self.directory.glob("*.log"), *self.directory.glob("*.jsonl")):
+            shutil.copy(file, directory)
+
     def heal(self) -> None:
         """End every fault of the network and of clocks."""
         for link in (self.background_postgres, *(backend.link for backend in self.backends)):
@@ -189,7 +204,7 @@ async def _prepare_database(installation: Installation) -> None:
 
 
 def _write_settings(installation: Installation) -> None:
-    text = _SETTINGS.substitute(port=installation.port)
+    text = _SETTINGS.substitute(port=installation.port, write_ahead=installation.directory / WRITE_AHEAD)
     for number, backend in enumerate(installation.backends):
         text += _BACKEND.substitute(name=f"gpu-{number}", port=backend.link.port, silence=SILENCE_TIMEOUT_S)
     installation.settings_file.write_text(text)

@@ -32,6 +32,7 @@ class Ending(StrEnum):
     """How an answer ended, as its client saw it."""
 
     WHOLE = "whole"
+    CURTAILED = "curtailed for want of money"
     REFUSED = "refused"  # an error in place of an answer
     BROKEN = "broken off by us or the backend"  # and the client was told by an error event
     LEFT = "left by the client"
@@ -52,34 +53,25 @@ class Permitted(NamedTuple):
 
 
 _FREE = Permitted(Bound.NOTHING, Bound.NOTHING)
-_SOME, _NONE, _UNDER_WAY = "some", "none", "none, but it may have been on its way"
+_SOME, _NONE, _UNDER_WAY, _WHATEVER = "some", "none", "none, but it may have been on its way", "whatever"
+_KEPT = "whatever, with an Idempotency-Key"  # an answer that dies with its worker will be asked for again
 
+#: By the ending, and by whether tokens of the answer were received.
 PERMITTED: dict[tuple[Ending, str], Permitted] = {
-    (Ending.WHOLE, _SOME): Permitted(Bound.FINAL_USAGE, Bound.FINAL_USAGE),
-    (Ending.WHOLE, _NONE): Permitted(Bound.FINAL_USAGE, Bound.FINAL_USAGE),
-    (Ending.WHOLE, _UNDER_WAY): Permitted(Bound.FINAL_USAGE, Bound.FINAL_USAGE),
-    (Ending.REFUSED, _NONE): _FREE,
-    (Ending.REFUSED, _UNDER_WAY): _FREE,
-    (Ending.BROKEN, _SOME): Permitted(Bound.RECEIVED, Bound.RECEIVED),
-    (Ending.BROKEN, _NONE): _FREE,
-    (Ending.BROKEN, _UNDER_WAY): _FREE,
+    (Ending.WHOLE, _WHATEVER): Permitted(Bound.FINAL_USAGE, Bound.FINAL_USAGE),
+    (Ending.CURTAILED, _WHATEVER): Permitted(Bound.RECEIVED, Bound.RECEIVED),
+    (Ending.REFUSED, _WHATEVER): _FREE,
+    (Ending.BROKEN, _WHATEVER): Permitted(Bound.RECEIVED, Bound.RECEIVED),
     (Ending.LEFT, _SOME): Permitted(Bound.RECEIVED, Bound.WRITTEN),
     (Ending.LEFT, _NONE): _FREE,
     (Ending.LEFT, _UNDER_WAY): Permitted(Bound.NOTHING, Bound.WRITTEN),
     (Ending.LOST, _SOME): Permitted(Bound.RECEIVED, Bound.WRITTEN),
     (Ending.LOST, _NONE): _FREE,
     (Ending.LOST, _UNDER_WAY): Permitted(Bound.NOTHING, Bound.WRITTEN),
-    (Ending.UNSEEN, _NONE): _FREE,
+    (Ending.LEFT, _KEPT): Permitted(Bound.NOTHING, Bound.WRITTEN),
+    (Ending.LOST, _KEPT): Permitted(Bound.NOTHING, Bound.WRITTEN),
+    (Ending.UNSEEN, _WHATEVER): _FREE,
 }
-
-
-class Tolerance(StrEnum):
-    """What is known to fall short of the rules. A violation that one of these explains is counted apart."""
-
-    EXPIRED_IS_FREE = "expired-is-free"  # a hold that the sweep ended: what had been delivered under it is not charged
-    PROMPT_ALONE = "prompt-alone"  # a client that left before the first token is charged for the prompt
-    SILENT_BACKEND = "silent-backend"  # a hold waits for a backend although its client has left
-    CHOICES_BROKEN = "choices-broken"  # a stream of several choices that broke is charged for one of them
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -87,7 +79,6 @@ class Violation(msgspec.Struct, frozen=True):
 
     rule: str
     about: str
-    tolerance: Tolerance | None = None  # that explains it
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.about}"
@@ -95,7 +86,7 @@ class Violation(msgspec.Struct, frozen=True):
 
 def ending_of(seen: Seen) -> Ending:
     if seen.is_whole:
-        return Ending.WHOLE
+        return Ending.CURTAILED if seen.is_curtailed else Ending.WHOLE
     if seen.left:
         return Ending.LEFT
     if seen.error is not None:
@@ -107,6 +98,7 @@ def judge_request(case: Case) -> Iterator[Violation]:
     """The charge of one hold against what its client got and the backends made."""
     hold = case.hold
     yield from _judge_hold(hold)
+    yield from _judge_receipt(case)
     if hold.charged_microcents:
         charged = hold.charged_microcents * MICROCENT
         if charged != _price(hold):
@@ -117,6 +109,20 @@ def judge_request(case: Case) -> Iterator[Violation]:
         yield from _judge_charge(case, seen)
         if not _says_its_cost(seen, hold):
             yield Violation("the answer says what it cost", told(case))
+
+
+def _judge_receipt(case: Case) -> Iterator[Violation]:
+    """What the end of a hold says of how it was served; one that the sweep ended cannot say anything."""
+    hold = case.hold
+    if hold.served:
+        told_delivered = hold.served.get("delivered_tokens", 0)
+        if told_delivered != hold.usage.get("output_tokens", 0):
+            yield Violation("the receipt says what was delivered", f"{hold.served} {told(case)}")
+        made = sum(attempt.completion_tokens for attempt in case.attempts)
+        if not told_delivered <= hold.served.get("generated_tokens", 0) <= made:
+            yield Violation("the receipt says what was generated", f"{hold.served} {told(case)}")
+    if any(seen.ask.retry_count != hold.retry_count for seen in case.seen):
+        yield Violation("the receipt says which try it was", told(case))
 
 
 def _says_its_cost(seen: Seen, hold: BookedHold) -> bool:
@@ -136,16 +142,16 @@ def _judge_charge(case: Case, seen: Seen | None) -> Iterator[Violation]:
     charged = case.hold.usage.get("output_tokens", 0) if case.hold.charged_microcents else 0
     if permitted.most is Bound.FINAL_USAGE:
         if not any(_is_usage_of(case.hold, attempt) for attempt in case.attempts):
-            yield Violation("a whole answer costs exactly its usage", told(case), _expired(case))
+            yield Violation("a whole answer costs exactly its usage", told(case))
         return
     received = 0 if seen is None else seen.tokens
     tokens = {Bound.NOTHING: 0, Bound.RECEIVED: received, Bound.WRITTEN: sum(map(_written, case.attempts))}
     if charged < tokens[permitted.least]:
-        yield Violation("what was received is charged", told(case), _expired(case) or _one_choice(case))
+        yield Violation("what was received is charged", told(case))
     if charged > tokens[permitted.most]:
         yield Violation("nothing is charged that was not delivered", told(case))
     elif charged == 0 and case.hold.charged_microcents:
-        yield Violation("a prompt alone is not charged", told(case), Tolerance.PROMPT_ALONE)
+        yield Violation("a prompt alone is not charged", told(case))
     elif case.hold.charged_microcents and not any(
         case.hold.usage["input_tokens"] == attempt.prompt_tokens for attempt in case.attempts
     ):
@@ -153,9 +159,11 @@ def _judge_charge(case: Case, seen: Seen | None) -> Iterator[Violation]:
 
 
 def _received(case: Case, seen: Seen | None, ending: Ending) -> str:
-    if seen is None:
-        return _NONE
-    if seen.tokens and ending is not Ending.REFUSED:
+    if seen is None or ending not in (Ending.LEFT, Ending.LOST):
+        return _WHATEVER
+    if seen.ask.idempotency_key is not None:
+        return _KEPT
+    if seen.tokens:
         return _SOME
     return _UNDER_WAY if any(_may_reach(seen, attempt) for attempt in case.attempts) else _NONE
 
@@ -188,15 +196,6 @@ def _price(hold: BookedHold) -> Decimal:
     )
 
 
-def _expired(case: Case) -> Tolerance | None:
-    return Tolerance.EXPIRED_IS_FREE if case.hold.ends == ["hold.expired"] and not case.hold.charges else None
-
-
-def _one_choice(case: Case) -> Tolerance | None:
-    is_of_several = any(seen.ask.choices > 1 for seen in case.seen)
-    return Tolerance.CHOICES_BROKEN if is_of_several and case.hold.reason == "backend_failed" else None
-
-
 # --- beyond single charges
 
 
@@ -211,12 +210,7 @@ def judge_lives(cases: Iterable[Case], outages: list[tuple[float, float]]) -> It
                 over_at = max(over_at, end)
         if case.hold.ended_at > over_at + OUTLIVES_S:
             late_s = case.hold.ended_at - over_at
-            yield Violation("a hold does not outlive its request", f"by {late_s:.1f} s: {told(case)}", _waited(case))
-
-
-def _waited(case: Case) -> Tolerance | None:
-    is_left = any(seen.left and attempt.ended_at > seen.ended_at for seen in case.seen for attempt in case.attempts)
-    return Tolerance.SILENT_BACKEND if is_left else None
+            yield Violation("a hold does not outlive its request", f"by {late_s:.1f} s: {told(case)}")
 
 
 def judge_forwarding(books: Books, attempts: dict[str, list[Attempt]]) -> Iterator[Violation]:
@@ -231,17 +225,29 @@ def judge_forwarding(books: Books, attempts: dict[str, list[Attempt]]) -> Iterat
 
 
 def judge_answers(books: Books, seen: list[Seen]) -> Iterator[Violation]:
-    """Whoever was served has a hold, and one Idempotency-Key is charged once."""
-    charged = defaultdict(set)
+    """Whoever was served has a hold, and whoever was not is told why."""
     for each in seen:
+        if each.is_unreadable:
+            yield Violation("every answer can be read", f"request {each.request_id} {_told_by_client(each)}")
         if each.is_whole and each.hold_id not in books.holds:
             yield Violation("no answer is without a hold", f"request {each.ask.number} {each.request_id}")
-        key, hold = each.ask.idempotency_key, books.holds.get(each.hold_id or "")
-        if key is not None and hold is not None and hold.charged_microcents:
-            charged[key].add(hold.hold_id)
+
+
+def judge_keys(cases: Iterable[Case]) -> Iterator[Violation]:
+    """One Idempotency-Key is charged once, and whoever repeats a request is told the same."""
+    charged: dict[str, set[str]] = defaultdict(set)
+    said: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        for seen in case.seen:
+            key = seen.ask.idempotency_key
+            if key is not None and case.hold.charged_microcents:
+                charged[key].add(case.hold.hold_id)
+                said[key] |= {seen.said} if seen.is_whole else set()
     for key, holds in charged.items():
         if len(holds) > 1:
             yield Violation("an Idempotency-Key is charged once", f"{key}: {sorted(holds)}")
+        if len(said[key]) > 1:
+            yield Violation("an Idempotency-Key has one answer", f"{key}: {sorted(holds)}")
 
 
 def told(case: Case) -> str:
