@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from ledger import LedgerCorrupt, StoredEvent, load_queries
-from ledger.events import ChargeRerated, HoldExtended, HoldPlaced, HoldSettled, ProgramPublished
+from ledger.events import ChargeRerated, HoldExtended, HoldPlaced, HoldSettled, HoldSettledLate, ProgramPublished
 from ledger.evolve import evolve
 from ledger.reading import events_after, stored_event
 from ledger.state import AccountState, Books, HoldState, KeyState, Scope
@@ -141,11 +141,23 @@ def _check_arithmetic(record: asyncpg.Record, stored: StoredEvent, before: Scope
             yield f"hold {event.hold_id}: a correction charges and refunds at once, or less than nothing"
         if event.charged_microcents > 0 and account.available < 0:
             yield f"{account.account_id}: a correction took the available balance to {account.available}"
+    if isinstance(event, HoldSettled | HoldSettledLate) and before.account is not None:
+        yield from _check_settlement(event, before.account, before.hold)
+
+
+def _check_settlement(
+    event: HoldSettled | HoldSettledLate, before: AccountState, hold: HoldState | None
+) -> Iterable[str]:
+    above = event.amount_microcents
     if isinstance(event, HoldSettled):
-        if event.held_microcents + event.overrun_microcents != event.amount_microcents + event.released_microcents:
+        above = event.overrun_microcents
+        if event.held_microcents + above != event.amount_microcents + event.released_microcents:
             yield f"hold {event.hold_id}: held + overrun is not amount + released"
-        if before.hold is not None and event.price != before.hold.price:
+        if hold is not None and event.price != hold.price:
             yield f"hold {event.hold_id}: settled under another price than it was held under"
+    debt = max(above - max(before.available, 0), 0)
+    if event.debt_microcents != debt:
+        yield f"hold {event.hold_id}: its debt says {event.debt_microcents}, the balance before it gives {debt}"
 
 
 async def _check_states(connection: asyncpg.Connection, shard: int, books: Books) -> list[Finding]:

@@ -83,6 +83,20 @@ async def test_a_check_names_a_late_settlement_that_does_not_follow_from_its_hol
     assert "position 6: does not follow from the expired hold that it charges" in found
 
 
+async def test_a_check_names_a_debt_that_there_was_no_reason_for(
+    settled_late: Ledger, admin: asyncpg.Connection
+) -> None:
+    await admin.execute("SET session_replication_role = replica")
+    await admin.execute(
+        "UPDATE events SET payload = replace(payload::text, '\"debt_microcents\":0', '\"debt_microcents\":1')::json"
+        " WHERE position = 6"
+    )
+
+    found = [str(finding) async for finding in check_books(admin)]
+
+    assert found == ["position 6: hold hold_1: its debt says 1, the balance before it gives 0"]
+
+
 async def test_a_check_names_a_late_settlement_of_a_hold_that_did_not_expire(
     settled_late: Ledger, admin: asyncpg.Connection
 ) -> None:
