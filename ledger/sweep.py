@@ -4,8 +4,10 @@ Two kinds: holds of a worker whose lease is free, and holds past their time. A l
 may be a worker that is reconnecting, so a worker counts as dead when two sweeps in a row find its lease free.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
+from itertools import islice
 
 import asyncpg
 import structlog
@@ -18,6 +20,9 @@ from ledger.sql import load_queries
 
 _log = structlog.get_logger(__name__)
 _queries = load_queries("ledger")
+
+#: Ends at the ledger at once: enough that one group carries many.
+AT_ONCE = 256
 
 Submit = Callable[[ExpireHold], Awaitable[Committed]]
 
@@ -51,17 +56,22 @@ class Sweeper:
                 free.add(worker_id)
         return free
 
-    async def _expire(self, holds: list[asyncpg.Record], reason: str, overdue_at: datetime | None) -> int:
+    async def _expire(self, holds: Iterable[asyncpg.Record], reason: str, overdue_at: datetime | None) -> int:
         ended = 0
-        for hold in holds:
-            command = ExpireHold(
-                stream_id=hold["account_id"], hold_id=hold["hold_id"], reason=reason, overdue_at=overdue_at
-            )
-            try:
-                await self._submit(command)
-            except Refused as refusal:  # its worker ended or extended it while we looked
-                _log.info("hold.not_swept", hold_id=hold["hold_id"], reason=str(refusal))
-            else:
-                ended += 1
-                _log.warning("hold.expired", hold_id=hold["hold_id"], reason=reason)
+        rest = iter(holds)
+        while some := list(islice(rest, AT_ONCE)):
+            commands = [
+                ExpireHold(stream_id=hold["account_id"], hold_id=hold["hold_id"], reason=reason, overdue_at=overdue_at)
+                for hold in some
+            ]
+            ended += sum(await asyncio.gather(*map(self._is_expired, commands)))
         return ended
+
+    async def _is_expired(self, command: ExpireHold) -> bool:
+        try:
+            await self._submit(command)
+        except Refused as refusal:  # its worker ended or extended it while we looked
+            _log.info("hold.not_swept", hold_id=command.hold_id, reason=str(refusal))
+            return False
+        _log.warning("hold.expired", hold_id=command.hold_id, reason=command.reason)
+        return True

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from ledger import Committed, ExpireHold, Lease, Ledger, Sweeper, new_worker_id
 from ledger.leases import LEASE_CLASS
+from ledger.sweep import AT_ONCE
 from tests.conftest import APP_SETTINGS, Clock, Connect
 from tests.faults.network import Link
 from tests.integration.ledger.conftest import waits_for_a_lock
@@ -176,6 +177,19 @@ async def test_several_sweepers_end_each_hold_once(
 
     assert await open_holds(funded_ledger) == []
     assert await admin.fetchval("SELECT count(*) FROM events") == 2 + 20 + 20
+    assert await broken_rules(admin) == []
+
+
+async def test_a_sweep_ends_more_holds_than_it_takes_up_at_once(
+    funded_ledger: Ledger, sweeper: Sweeper, clock: Clock, admin: asyncpg.Connection
+) -> None:
+    count = AT_ONCE + 4
+    holds = [place(f"hold_{n}", 1, worker_id=DEAD) for n in range(count)]
+    await asyncio.gather(*[funded_ledger.submit(hold) for hold in holds])
+
+    ended = [await sweeper.sweep(clock.now) for _ in range(3)]
+
+    assert ended == [0, count, 0]
     assert await broken_rules(admin) == []
 
 
