@@ -207,7 +207,7 @@ async def test_many_streams_that_share_a_balance_which_runs_out_pay_for_all_that
 async def test_a_stream_that_is_alone_is_told_that_it_is_the_money_that_ran_out(
     demo: RunningDemo, limit: str, reason: str
 ) -> None:
-    """ "holds_in_flight" says that the same request may succeed once other holds end; there are none."""
+    """The reason holds_in_flight says that the request may succeed once other holds end. There are none."""
     money = await first_hold(demo, **ENDLESS, stream=True) + output(100)
     customer = await new_customer(demo, **{"cents" if limit == "balance" else "monthly_budget_cents": money})
 
