@@ -207,7 +207,7 @@ class RequestHold:
 
     def _count(self, committed: Committed) -> None:
         event = committed.stored.event
-        TALLY.count(HOLDS, "voided" if isinstance(self._end, VoidHold) else "settled")
+        TALLY.count(HOLDS, str(event.__struct_config__.tag).removeprefix("hold."))
         if isinstance(event, HoldSettled) and event.overrun_microcents:
             TALLY.count(OVERRUNS, self._command.model)
             _log.error("hold.overrun", hold_id=self.id, model=self._command.model, overrun=event.overrun_microcents)

@@ -18,7 +18,9 @@ DURATION = Histogram(
     ["operation"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
-HOLDS = Counter("tollgate_holds_total", "Holds by what happened to them: placed, settled, voided.", ["event"])
+HOLDS = Counter(
+    "tollgate_holds_total", "Holds by what happened to them: placed, settled, settled_late, voided.", ["event"]
+)
 OVERRUNS = Counter("tollgate_overruns_total", "Settlements above their hold: a bound was wrong.", ["model"])
 UNREADABLE_USAGE = Counter("tollgate_unreadable_usage_total", "Answers whose usage made no sense.", ["backend"])
 UNKNOWN_METERS = Counter("tollgate_unknown_meters_total", "Usage that the price program does not read.", ["meter"])

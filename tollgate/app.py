@@ -93,20 +93,21 @@ async def gate_app(
         models = ModelCatalog(settings.models)
         terms = TermsOfAccounts(ledger)
         endings = Endings()
+        placer = Placer(
+            ledger=ledger,
+            models=models,
+            prices=prices,
+            terms=terms,
+            backends=backends,
+            write_ahead=write_ahead,
+            endings=endings,
+            worker_id=lease.worker_id,
+            clock=clock,
+        )
         gate = Gate(
             authenticator=authenticator,
             models=models,
-            placer=Placer(
-                ledger=ledger,
-                models=models,
-                prices=prices,
-                terms=terms,
-                backends=backends,
-                write_ahead=write_ahead,
-                endings=endings,
-                worker_id=lease.worker_id,
-                clock=clock,
-            ),
+            placer=placer,
             upstream=Upstream(backends),
             answers=AnswerStore(ledger),
             endings=endings,
@@ -119,22 +120,27 @@ async def gate_app(
             *inference_routes(gate, ModelHandlers(models, prices, backends, clock), QuoteRoutes(quoter, authenticator)),
             *ReceiptRoutes(ledger, prices, authenticator).routes(),
             *yuanjing_routes(quoter, prices, authenticator),
-            *account_routes(
-                ledger,
-                users=Users(
-                    ledger, tokens, Passwords(PasswordHasher()), currency=settings.accounts.currency, clock=clock
-                ),
-                keys=Keys(ledger, tokens, authenticator, clock=clock),
-                operators=Operators(ledger, clock=clock),
-                authenticator=authenticator,
-                clock=clock,
-                monotonic=monotonic,
-            ),
+            *_account_routes(settings, ledger, tokens, authenticator, clock),
             *usage_routes(ledger, authenticator, clock),
         ]
         app = build_app(routes, pool, backends)
         app[GATE] = gate
         yield app
+
+
+def _account_routes(
+    settings: Settings, ledger: Ledger, tokens: Tokens, authenticator: Authenticator, clock: Callable[[], datetime]
+) -> list[Route]:
+    currency = settings.accounts.currency
+    return account_routes(
+        ledger,
+        users=Users(ledger, tokens, Passwords(PasswordHasher()), currency=currency, clock=clock),
+        keys=Keys(ledger, tokens, authenticator, clock=clock),
+        operators=Operators(ledger, clock=clock),
+        authenticator=authenticator,
+        clock=clock,
+        monotonic=asyncio.get_running_loop().time,
+    )
 
 
 def build_app(routes: list[Route], pool: asyncpg.Pool, backends: BackendPool) -> web.Application:

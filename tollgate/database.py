@@ -29,6 +29,10 @@ _APPLICATION = {
     "idle_in_transaction_session_timeout": "5s",
     "lock_timeout": "5s",
     "tcp_user_timeout": "10s",
+    # The lease of a host that is gone must not be held by a connection to nobody.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
 }
 
 

@@ -18,9 +18,15 @@ LONGEST_FILE = 500
 #: What may stand in a money room although it is a float, a division or a clock, and why: (file, what) → reason.
 EXCEPTIONS = {
     ("ledger/errors.py", "float"): "seconds until a refused request may come again",
+    ("ledger/committer.py", "float"): "seconds of patience, and a moment of the loop's clock",
     ("ledger/committer.py", "5.0"): "seconds of retrying",
+    ("ledger/committer.py", "10.0"): "seconds that a group may take",
     ("ledger/committer.py", "0.05"): "seconds of backoff",
     ("ledger/committer.py", "1.0"): "seconds of backoff",
+    ("ledger/leases.py", "0.5"): "seconds between two looks",
+    ("ledger/leases.py", "1.0"): "seconds that an answer may take",
+    ("ledger/leases.py", "10.0"): "seconds that taking a lease may take",
+    ("ledger/ledger.py", "float"): "seconds of the committers' patience",
     ("ledger/ids.py", "time.time_ns"): "an id begins with the time it was made",
     ("ledger/money.py", "division"): "of two Decimals that come out exactly: the largest amount in cents",
     ("pricing/language/definition.py", "division"): "of Fractions, exact",
