@@ -1,5 +1,6 @@
 """Money bugs that others had, tried from outside: see ``docs/regressions.md``."""
 
+import secrets
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -185,6 +186,40 @@ async def test_the_balance_that_is_shown_is_the_one_that_admits(demo: RunningDem
     assert refused.error["available_cents"] == shown["available_cents"]
     assert enough["available_cents"] == needed
     assert [refused.status, admitted.status] == [402, 200]
+
+
+@pytest.mark.money_bug(24)
+async def test_what_a_request_has_set_aside_cannot_be_withdrawn_meanwhile(demo: RunningDemo) -> None:
+    held = await hold_of(demo, stream=True, max_tokens=5000)
+    customer = await new_customer(demo, cents=held + 1)
+
+    async with customer.stream(**ENDLESS) as stream:
+        assert stream.status == 200
+        answers = await gather(*(withdraw(customer, cents) for cents in [1, 1, 1, held + 1, held]))
+        account = await customer.account()
+
+    assert Counter(answer.status for answer in answers) == {201: 1, 402: 4}
+    assert (account["available_cents"], account["held_cents"], account["debt_cents"]) == (0, held, 0)
+
+
+async def withdraw(customer: Customer, cents: Decimal | int) -> Answer:
+    body = {"account_id": customer.account_id, "amount_cents": -cents, "reason": "acceptance"}
+    headers = {**customer.demo.operator, "Idempotency-Key": secrets.token_hex(8)}
+    return await customer.demo.http.post("/v1/admin/adjustments", body, headers=headers)
+
+
+# --- usage
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a count beyond any model's context is believed")
+@pytest.mark.money_bug(34)
+async def test_more_tokens_than_a_context_has_are_not_believed(demo: RunningDemo) -> None:
+    customer = await new_customer(demo)
+
+    answer = await customer.chat(max_tokens=3, simulate={"overrun": 50_000, "token_latency_ms": 0})
+
+    assert answer.status == 502
+    assert await customer.balance() == 100
 
 
 # --- prices
