@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,10 +37,18 @@ def main() -> None:
             idempotency=not options.no_idempotency,
             keep_in=options.keep,
         )
-        result = asyncio.run(run(plan))
+        result = asyncio.run(_run(plan))
         _report(result, with_schedule=options.schedule)
         broken += len(result.violations)
     sys.exit(1 if broken else 0)
+
+
+async def _run(plan: Plan) -> Result:
+    """SIGTERM ends it as Ctrl-C does: with nothing left behind."""
+    task = asyncio.current_task()
+    assert task is not None  # asyncio.run made it
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await run(plan)
 
 
 def _report(result: Result, *, with_schedule: bool) -> None:

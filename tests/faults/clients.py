@@ -23,9 +23,12 @@ from tests.faults.installation import TOKEN_LATENCY_MS
 Manner = Literal["stays", "leaves_before_the_first_byte", "leaves_midway", "leaves_before_done", "reads_slowly"]
 Repeat = Literal["never", "at_once", "afterwards", "late", "with_another_body"]
 
-#: Requests of one client are numbered from its own million, their repetitions half a million later.
-NUMBERS_OF_A_CLIENT = 1_000_000
+#: Requests of one client are numbered from its own ten million, each of their repetitions half a million later.
+NUMBERS_OF_A_CLIENT = 10_000_000
 REPEATED = 500_000
+#: Who is told that the first request is still being served asks again, so often and after so long.
+TRIES = 10
+TRIES_AFTER_S = 1.0
 #: A client waits this long before it asks again after a refusal or a lost connection.
 BACKOFF_S = 0.2
 #: Whatever happens to a request, its client has given it up after this long.
@@ -113,15 +116,18 @@ def draw_ask(chance: random.Random, number: int, payers: list[Payer], *, idempot
     repeat: Repeat = "never"
     if idempotency and manner == "stays" and chance.random() < 0.3:
         repeat = chance.choice(("at_once", "afterwards", "late", "with_another_body"))
+    simulate = _draw_simulation(chance)
+    # Who counts each choice on its own chunks does not count all of them on one.
+    choices = 2 if chance.random() < 0.2 and simulate.get("usage") != "with_finish" else 1
     ask = Ask(
         number=number,
         payer=chance.choice(payers),
         model=chance.choice(MODELS),
         stream=stream,
         include_usage=chance.random() < 0.5,
-        choices=2 if chance.random() < 0.2 else 1,
-        max_tokens=chance.choice((None, 20, 200)),
-        simulate=_draw_simulation(chance),
+        choices=choices,
+        max_tokens=chance.choice((None, None, 20, 200)),
+        simulate=simulate,
         manner=manner,
         after=after,
         text=f"Say something about ledgers, {number:012}.",
@@ -163,6 +169,7 @@ def _draw_simulation(chance: random.Random) -> dict[str, Any]:
             {"body": chance.choice(("malformed", "wrong_length"))},
             {"usage": chance.choice(("no_cached_details", "with_finish", "every_chunk", "twice", "after_done"))},
             {"overrun": 60},
+            {"tokens": 400},
         )
     )
 
@@ -202,17 +209,18 @@ class Load:
         while not self._stopping.is_set():
             number += 1
             ask, repeat = draw_ask(chance, number, self._payers, idempotency=self._idempotency)
-            again = msgspec.structs.replace(ask, number=ask.number + REPEATED)
-            asks = [ask, again] if repeat == "at_once" else [ask]
-            await asyncio.gather(*(self._send(each) for each in asks))
+            if repeat == "at_once":
+                await asyncio.gather(self._send(ask), self._repeat(ask))
+            else:
+                await self._send(ask)
             if repeat == "afterwards":
-                await self._send(again)
+                await self._repeat(ask)
             elif repeat == "with_another_body":
-                await self._send(msgspec.structs.replace(again, text="Say something else."))
+                await self._repeat(msgspec.structs.replace(ask, text="Say something else."))
             elif repeat == "late":
-                late.append(again)
+                late.append(ask)
             elif late:
-                await self._send(late.pop(0))
+                await self._repeat(late.pop(0))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._pause(chance))
 
@@ -220,7 +228,14 @@ class Load:
         fortunate = not self.seen or self.seen[-1].status == 200
         return chance.random() * 0.3 + (0 if fortunate else BACKOFF_S)
 
-    async def _send(self, ask: Ask) -> None:
+    async def _repeat(self, ask: Ask) -> None:
+        for tries in range(1, TRIES + 1):
+            seen = await self._send(msgspec.structs.replace(ask, number=ask.number + tries * REPEATED))
+            if seen.error != "conflict" or self._stopping.is_set():
+                return
+            await asyncio.sleep(TRIES_AFTER_S)
+
+    async def _send(self, ask: Ask) -> Seen:
         seen = Seen(ask=ask, started_at=time.time())
         limit = ask.after if ask.manner == "leaves_before_the_first_byte" else PATIENCE_S
         try:
@@ -232,6 +247,7 @@ class Load:
             seen.trouble = repr(error)
         seen.ended_at = time.time()
         self.seen.append(seen)
+        return seen
 
     async def _read(self, ask: Ask, seen: Seen) -> None:
         async with self._http.open("POST", CHAT, ask.body(), headers=ask.headers()) as response:
