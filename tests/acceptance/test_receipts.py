@@ -1,18 +1,27 @@
 """A receipt tells all that the books say about one request, to whose it is."""
 
+import os
+import signal
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from ledger import ExpireHold, Ledger, PlaceHold, PriceRef, SettleHold, microcents_from_cents, new_id
+from tests.acceptance.asked import Asked
+from tests.acceptance.charges import assert_free, assert_paid
 from tests.acceptance.client import Answer, comments_of
-from tests.acceptance.customers import MODEL, Customer, new_customer
+from tests.acceptance.conftest import breakable_demo
+from tests.acceptance.customers import CHAT, MODEL, Customer, new_customer, request, unique_prompt
 from tests.acceptance.prices import price_of_usage
 from tests.acceptance.running_demo import RunningDemo, until
 from tests.conftest import APP_SETTINGS
+
+TOKENS = 6
 
 
 async def receipt_of(customer: Customer, hold_id: str, *, secret: str | None = None) -> Answer:
@@ -177,3 +186,106 @@ async def _explained(customer: Customer, hold_id: str) -> Any:
     """The receipt with its lines, once the worker that is asked has heard of the program."""
     receipt = (await receipt_of(customer, hold_id)).json
     return receipt if receipt["charges"][0]["lines"] is not None else None
+
+
+# --- how a request was served
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("said", "retry_count"), [("0", 0), ("3", 3), ("", 0), ("-1", 0), ("two", 0), ("9" * 30, 0)], ids=str
+)
+async def test_a_receipt_says_which_try_of_its_client_it_was(
+    customer: Customer, stream: bool, said: str, retry_count: int
+) -> None:
+    headers = {**customer.bearer(), "x-stainless-retry-count": said}
+
+    answer = await customer.demo.http.post(CHAT, request(stream=stream, max_tokens=3), headers=headers)
+
+    receipt = await customer.receipt(answer.headers["x-tollgate-hold-id"])
+    assert (receipt["retry_count"], receipt["outcome"]) == (retry_count, "completed")
+
+
+async def test_a_receipt_of_a_stream_that_was_left_tells_what_was_delivered_and_what_was_made(
+    customer: Customer,
+) -> None:
+    async with customer.stream(simulate={"tokens": 1000, "token_latency_ms": 20}) as stream:
+        asked = Asked(stream)
+        await asked.read_tokens(TOKENS)
+
+    receipt = await customer.receipt(asked.hold_id)
+
+    served, [charge] = receipt["served"], receipt["charges"]
+    made = await customer.demo.generated(asked.request_id)
+    assert made is not None
+    assert asked.tokens <= served["delivered_tokens"] == charge["usage"]["output_tokens"]
+    assert served["delivered_tokens"] <= served["generated_tokens"] <= made.completion_tokens
+    assert 0 <= served["first_byte_ms"] <= served["took_ms"]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def two_backends() -> AsyncIterator[RunningDemo]:
+    """A demo that has two ways to its backend."""
+    async for demo in breakable_demo():
+        url, models = demo.information.backend_url, demo.information.models
+        with demo.settings_file.open("a") as settings:
+            settings.write(f'\n[[backends]]\nname = "other-gpu"\nurl = "{url}"\nmodels = {models}\n')
+        workers = demo.gate_workers
+        for worker in workers:  # new settings are read by new workers
+            os.kill(worker, signal.SIGTERM)
+        await demo.until_workers_serve(instead_of=workers)
+        yield demo
+        await demo.assert_books_in_order()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "outcome"), [({"status": 500}, "refused"), ({"close_before_headers": True}, "broke")], ids=str
+)
+async def test_a_receipt_names_each_backend_that_was_asked_and_has_one_charge(
+    two_backends: RunningDemo, stream: bool, fault: dict[str, Any], outcome: str
+) -> None:
+    customer = await new_customer(two_backends)
+    await two_backends.backend.post("/_simulator/faults", {**fault, "times": 1})
+
+    answer = await customer.chat(stream=stream, simulate={"tokens": TOKENS, "token_latency_ms": 1})
+
+    assert answer.status == 200
+    receipt = await assert_paid(customer, tokens=TOKENS, outcome="completed")
+    served = receipt["served"]
+    failed, answered = served["attempts"]
+    assert (failed["outcome"], failed.get("status")) == (outcome, fault.get("status"))
+    assert (answered["outcome"], answered["status"]) == ("answered", 200)
+    assert {failed["backend"], answered["backend"]} == {"simulated-gpu", "other-gpu"}
+    assert receipt["backend"] == answered["backend"]
+    assert failed["took_ms"] + answered["took_ms"] <= served["took_ms"] + 1  # each is rounded by itself
+    assert served["first_byte_ms"] <= served["took_ms"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_receipt_of_a_request_that_no_backend_answered_names_all_of_them(
+    two_backends: RunningDemo, stream: bool
+) -> None:
+    customer = await new_customer(two_backends)
+    await two_backends.backend.post("/_simulator/faults", {"status": 503, "times": 2})
+
+    answer = await customer.chat(stream=stream)
+
+    assert (answer.status, answer.error["code"]) == (502, "backend_error")
+    receipt = await assert_free(customer, outcome="backend_failed")
+    attempts = receipt["served"]["attempts"]
+    assert [(attempt["outcome"], attempt["status"]) for attempt in attempts] == [("refused", 503)] * 2
+    assert "first_byte_ms" not in receipt["served"]
+
+
+async def test_the_sdks_next_try_has_a_receipt_of_its_own_that_says_so(two_backends: RunningDemo) -> None:
+    customer = await new_customer(two_backends)
+    messages: Any = unique_prompt()
+    await two_backends.backend.post("/_simulator/faults", {"status": 500, "times": 2})
+
+    async with customer.async_sdk(max_retries=1) as sdk:
+        await sdk.chat.completions.create(model=MODEL, messages=messages)
+
+    receipts = [await customer.receipt(hold_id, status="voided") for hold_id in await customer.holds()]
+    assert [(receipt["status"], receipt["retry_count"]) for receipt in receipts] == [("voided", 0), ("settled", 1)]
+    assert (await customer.when_no_hold_is_open())["spent_cents"] == receipts[1]["charged_cents"]
