@@ -195,10 +195,12 @@ async def test_what_a_request_has_set_aside_cannot_be_withdrawn_meanwhile(demo: 
 
     async with customer.stream(**ENDLESS) as stream:
         assert stream.status == 200
-        answers = await gather(*(withdraw(customer, cents) for cents in [1, 1, 1, held + 1, held]))
+        answers = await gather(*(withdraw(customer, cents) for cents in [1, 1, 1, 1, 1 + held]))
+        more = [await withdraw(customer, cents) for cents in (held, MICROCENT)]
         account = await customer.account()
 
     assert Counter(answer.status for answer in answers) == {201: 1, 402: 4}
+    assert [answer.status for answer in more] == [402, 402]
     assert (account["available_cents"], account["held_cents"], account["debt_cents"]) == (0, held, 0)
 
 
