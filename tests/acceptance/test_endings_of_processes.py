@@ -92,6 +92,7 @@ async def test_a_stream_whose_worker_is_killed_is_charged_for_what_had_arrived(c
     assert (await made_for(customer, receipt["request_id"])).outcome == "aborted"
 
 
+@pytest.mark.money_bug(42)
 async def test_running_streams_whose_worker_is_killed_are_charged_for_what_arrived_to_the_last_token(
     demo: RunningDemo,
 ) -> None:
@@ -169,6 +170,7 @@ async def test_an_answer_under_which_postgres_dies_comes_to_its_end_and_is_charg
     await assert_paid(customer, tokens=50, outcome="completed")
 
 
+@pytest.mark.money_bug(17, 42)
 async def test_answers_that_postgres_stays_away_from_go_out_and_their_charge_survives_the_worker_too(
     demo: RunningDemo,
 ) -> None:
@@ -203,6 +205,7 @@ async def test_answers_that_postgres_stays_away_from_go_out_and_their_charge_sur
         await assert_paid(customer, tokens=50, outcome="completed")
 
 
+@pytest.mark.money_bug(19)
 async def test_a_charge_that_postgres_was_away_for_follows_when_it_is_back(customer: Customer) -> None:
     demo = customer.demo
     asking = asyncio.create_task(customer.chat(stream=True, simulate={"tokens": 50, "token_latency_ms": 20}))

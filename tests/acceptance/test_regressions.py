@@ -142,33 +142,6 @@ async def test_no_id_of_the_clients_becomes_the_id_of_a_hold(customer: Customer)
     )
 
 
-@pytest.mark.money_bug(22)
-async def test_a_stream_whose_money_is_gone_ends_like_one_that_reached_its_limit(demo: RunningDemo) -> None:
-    slice_ = await hold_of(demo, stream=True, max_tokens=LONG["max_tokens"])
-    customer = await new_customer(demo, cents=2 * slice_)
-
-    answer = await customer.chat(stream=True, stream_options={"include_usage": True}, **LONG)
-
-    *_, last, usage = chunks_of(answer.body)
-    assert [choice["finish_reason"] for choice in last["choices"]] == ["length"]
-    assert 0 < usage["usage"]["completion_tokens"] < LONG["max_tokens"]
-    account = await customer.when_no_hold_is_open()
-    assert account["spent_cents"] == price_of_usage(MODEL, usage["usage"])
-    await assert_never_overdrawn(customer)
-
-
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the stream's own hold is taken for one that may make room"
-)
-@pytest.mark.money_bug(53)
-async def test_a_stream_whose_money_is_gone_is_not_told_to_wait_for_its_own_hold(demo: RunningDemo) -> None:
-    customer = await new_customer(demo, cents=2 * await hold_of(demo, stream=True, max_tokens=LONG["max_tokens"]))
-
-    answer = await customer.chat(stream=True, **LONG)
-
-    assert chunks_of(answer.body)[-1]["tollgate"]["reason"] == "insufficient_funds"
-
-
 @pytest.mark.money_bug(23)
 async def test_the_balance_that_is_shown_is_the_one_that_admits(demo: RunningDemo) -> None:
     held, needed = await hold_of(demo, stream=True, max_tokens=5000), await hold_of(demo, max_tokens=1000)

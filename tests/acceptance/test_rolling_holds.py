@@ -69,6 +69,7 @@ def reasons_in(stream: bytes) -> list[str]:
 # --- many at once
 
 
+@pytest.mark.money_bug(12)
 async def test_streams_run_to_their_end_on_a_balance_that_pays_for_what_they_use(demo: RunningDemo) -> None:
     full = await full_hold(demo, **ENDLESS, stream=True)
     customer = await new_customer(demo, cents=Decimal("2.6") * full)
@@ -118,6 +119,7 @@ async def test_a_hold_begins_with_one_slice_and_grows_by_slices_while_the_stream
 # --- a balance that runs out
 
 
+@pytest.mark.money_bug(22)
 @pytest.mark.parametrize(
     ("fields", "simulate"),
     [({}, {}), ({"n": 2}, {}), ({}, {"stream_interval": 7}), ({"n": 2}, {"stream_interval": 7})],
@@ -179,6 +181,7 @@ async def test_the_sdk_reads_a_stream_whose_balance_runs_out_without_an_error(
     await assert_paid(customer, tokens=words, outcome="out_of_money")
 
 
+@pytest.mark.money_bug(22)
 async def test_many_streams_that_share_a_balance_which_runs_out_pay_for_all_that_came(demo: RunningDemo) -> None:
     """What one needs another one holds: that ends a stream too, and its reason says so."""
     first = await first_hold(demo, **ENDLESS, stream=True)
@@ -202,6 +205,7 @@ async def test_many_streams_that_share_a_balance_which_runs_out_pay_for_all_that
     await assert_never_overdrawn(customer)
 
 
+@pytest.mark.money_bug(53)
 @pytest.mark.xfail(strict=True, reason="the stream's own hold is taken for another one that is in the way")
 @pytest.mark.parametrize(("limit", "reason"), [("balance", "insufficient_funds"), ("budget", "budget_exceeded")])
 async def test_a_stream_that_is_alone_is_told_that_it_is_the_money_that_ran_out(
