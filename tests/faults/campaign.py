@@ -62,25 +62,30 @@ async def run(plan: Plan) -> Result:
         load = Load(
             installation.url, installation.payers, seed=plan.seed, clients=plan.clients, idempotency=plan.idempotency
         )
-        schedule = draw_schedule(
-            plan.seed, seconds=plan.seconds, workers=plan.workers, backends=len(installation.backends)
-        )
-        injector = Injector(installation, load)
-        began_at = time.time()
-        await asyncio.gather(injector.run(schedule), asyncio.sleep(plan.seconds))
-        await load.stop()
-        found = [each async for each in _judge(installation, load.seen, injector.outages)]
-        if found and plan.keep_in is not None:
-            installation.keep_logs(plan.keep_in / f"seed-{plan.seed}")
-        return Result(
-            seed=plan.seed,
-            requests=len(load.seen),
-            endings=Counter(str(ending_of(each)) for each in load.seen),
-            faults=injector.injected,
-            schedule=schedule,
-            began_at=began_at,
-            violations=found,
-        )
+        try:
+            return await _run(plan, installation, load)
+        finally:
+            await load.close()
+
+
+async def _run(plan: Plan, installation: Installation, load: Load) -> Result:
+    schedule = draw_schedule(plan.seed, seconds=plan.seconds, workers=plan.workers, backends=len(installation.backends))
+    injector = Injector(installation, load)
+    began_at = time.time()
+    await asyncio.gather(injector.run(schedule), asyncio.sleep(plan.seconds))
+    await load.stop()
+    found = [each async for each in _judge(installation, load.seen, injector.outages)]
+    if found and plan.keep_in is not None:
+        installation.keep_logs(plan.keep_in / f"seed-{plan.seed}")
+    return Result(
+        seed=plan.seed,
+        requests=len(load.seen),
+        endings=Counter(str(ending_of(each)) for each in load.seen),
+        faults=injector.injected,
+        schedule=schedule,
+        began_at=began_at,
+        violations=found,
+    )
 
 
 async def _judge(
@@ -95,16 +100,19 @@ async def _judge(
             yield Violation("nothing is left to recover", f"{file.name}, with {len(installation.workers)} workers")
     books, attempts = await read_books(installation), read_journals(installation)
     cases = cases_of(installation, books, seen, attempts)
-    for case in cases:
-        for violation in judge_request(case):
-            yield violation
     for violation in (
+        *(each for case in cases for each in judge_request(case)),
         *judge_lives(cases, outages),
         *judge_forwarding(books, attempts),
         *judge_answers(books, seen),
         *judge_keys(cases),
     ):
         yield violation
+    async for violation in _judge_books(installation, books):
+        yield violation
+
+
+async def _judge_books(installation: Installation, books: Books) -> AsyncIterator[Violation]:
     for account in await installation.fetch(_ACCOUNTS):
         for violation in _judge_account(books, **dict(account)):
             yield violation

@@ -97,7 +97,7 @@ class Seen(msgspec.Struct, kw_only=True):
     status: int = 0  # 0: no answer began
     request_id: str | None = None
     hold_id: str | None = None
-    tokens: int = 0  # of content, received
+    arrivals: list[float] = []  # of each token of content that was received
     said: str = ""  # SHA-256 over the body, without comment lines
     is_whole: bool = False
     is_curtailed: bool = False  # it ended early, because there was no money for more
@@ -107,6 +107,15 @@ class Seen(msgspec.Struct, kw_only=True):
     cost_cents: Decimal | None = None  # as the answer says
     left: bool = False  # the client hung up
     trouble: str = ""  # what became of the connection
+
+    @property
+    def tokens(self) -> int:
+        """Of content, received."""
+        return len(self.arrivals)
+
+    def tokens_until(self, at: float) -> int:
+        """Of these, so many by then."""
+        return sum(arrived <= at for arrived in self.arrivals)
 
 
 def draw_ask(chance: random.Random, number: int, payers: list[Payer], *, idempotency: bool) -> tuple[Ask, Repeat]:
@@ -169,6 +178,7 @@ def _draw_simulation(chance: random.Random) -> dict[str, Any]:
             {"body": chance.choice(("malformed", "wrong_length"))},
             {"usage": chance.choice(("no_cached_details", "with_finish", "every_chunk", "twice", "after_done"))},
             {"overrun": 60},
+            {"cached": 8},
             {"tokens": 400},
         )
     )
@@ -184,7 +194,7 @@ class Load:
         self._seed = seed
         self._idempotency = idempotency
         self._stopping = asyncio.Event()
-        self._tasks = [asyncio.create_task(self._client(number)) for number in range(clients)]
+        self._tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._client(number)) for number in range(clients)]
         self._bursts = 0
 
     def burst(self, size: int) -> None:
@@ -200,6 +210,12 @@ class Load:
         """Let every client finish the request that it is at."""
         self._stopping.set()
         await asyncio.gather(*self._tasks)
+
+    async def close(self) -> None:
+        """Break off what is left."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.close()
 
     async def _client(self, client: int) -> None:
@@ -272,7 +288,7 @@ def _read_plain(body: bytes, response: aiohttp.ClientResponse, seen: Seen) -> No
     seen.is_whole = True
     seen.said = hashlib.sha256(body).hexdigest()
     seen.usage = answer["usage"]
-    seen.tokens = answer["usage"]["completion_tokens"]
+    seen.arrivals = [time.time()] * answer["usage"]["completion_tokens"]
     cost = response.headers.get("x-tollgate-cost-cents")
     seen.cost_cents = None if cost is None else Decimal(cost)
 
@@ -294,7 +310,7 @@ async def _read_stream(response: aiohttp.ClientResponse, ask: Ask, seen: Seen) -
 
 
 def _read_event(line: bytes, seen: Seen) -> None:
-    seen.tokens += len(_TOKEN.findall(line))
+    seen.arrivals += [time.time()] * len(_TOKEN.findall(line))
     if line == b"data: [DONE]\n":
         seen.is_whole = True
     elif line.startswith(b'data: {"error"'):

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from tests.faults.clients import Seen
@@ -46,7 +47,6 @@ class BookedHold(msgspec.Struct, kw_only=True):
     reason: str = ""  # of its end, where nothing was charged; else its outcome
     charges: int = 0  # how many times something was charged, be it nothing
     charged_microcents: int = 0
-    debt_microcents: int = 0
     usage: dict[str, Any] = {}
     served: dict[str, Any] = {}  # what the gate says of how it was served
     retry_count: int = 0
@@ -59,9 +59,8 @@ class Books(msgspec.Struct, kw_only=True):
     credited: Counter[str] = msgspec.field(default_factory=Counter)
     spent: Counter[str] = msgspec.field(default_factory=Counter)
     indebted: Counter[str] = msgspec.field(default_factory=Counter)
-    beyond_holds: Counter[str | None] = msgspec.field(
-        default_factory=Counter
-    )  # of each key: charged above what was held, or after the hold had ended
+    #: Of each key: charged above what was held, or after the hold had ended.
+    beyond_holds: Counter[str | None] = msgspec.field(default_factory=Counter)
     lowest_available: dict[str, int] = {}  # of each account before anything was owed
 
 
@@ -91,25 +90,23 @@ async def read_books(installation: Installation) -> Books:
                 retry_count=payload.get("retry_count", 0),
             )
         elif event["hold_id"] is not None:
-            _end(books, account_id, event["type"], payload, books.holds[event["hold_id"]], event["recorded_at"])
+            _end(books, event, payload)
         if event["balance_microcents"] is not None and not books.indebted[account_id]:
             available = event["balance_microcents"] - event["held_microcents"]
             books.lowest_available[account_id] = min(available, books.lowest_available.get(account_id, 0))
     return books
 
 
-def _end(
-    books: Books, account_id: str, kind: str, payload: dict[str, Any], hold: BookedHold, recorded_at: float
-) -> None:
+def _end(books: Books, event: asyncpg.Record, payload: dict[str, Any]) -> None:
+    kind, account_id, hold = event["type"], event["stream_id"], books.holds[event["hold_id"]]
     if kind in ENDS:
         hold.ends.append(kind)
-        hold.ended_at = recorded_at
+        hold.ended_at = event["recorded_at"]
         hold.served = payload.get("served") or {}
         hold.reason = payload.get("reason") or payload.get("outcome", "completed")
     if kind in CHARGES:
         hold.charges += 1
         hold.charged_microcents += payload["amount_microcents"]
-        hold.debt_microcents += payload["debt_microcents"]
         hold.usage = payload["usage"]
         hold.served = payload.get("served") or {}
         books.spent[account_id] += payload["amount_microcents"]

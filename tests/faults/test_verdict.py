@@ -47,6 +47,10 @@ def seen(**changes: Any) -> Seen:
     return msgspec.structs.replace(Seen(ask=asked(), started_at=BEGAN, ended_at=ENDED, status=200), **changes)
 
 
+def tokens(count: int, *, at: float = BEGAN) -> list[float]:
+    return [at] * count
+
+
 def charged(tokens: int, *, prompt: int = PROMPT, **changes: Any) -> BookedHold:
     price = price_in_cents(MODEL, input_tokens=prompt, output_tokens=tokens)
     hold = BookedHold(
@@ -88,19 +92,19 @@ def broken_rules(hold: BookedHold, *clients: Seen, **made: Any) -> set[str]:
     return {violation.rule for violation in judge_request(Case(hold, list(clients), [attempt(**made)]))}
 
 
-WHOLE = seen(is_whole=True, tokens=MADE)
-CURTAILED = seen(is_whole=True, is_curtailed=True, tokens=8)
+WHOLE = seen(is_whole=True, arrivals=tokens(MADE))
+CURTAILED = seen(is_whole=True, is_curtailed=True, arrivals=tokens(8))
 REFUSED = seen(status=502, error="backend_error")
-BROKEN = seen(error="backend_error", tokens=8)
-LEFT = seen(left=True, tokens=8)
-LOST = seen(trouble="reset", tokens=8)
+BROKEN = seen(error="backend_error", arrivals=tokens(8))
+LEFT = seen(left=True, arrivals=tokens(8))
+LOST = seen(trouble="reset", arrivals=tokens(8))
 NOTHING_BROKEN = seen(error="backend_error")
 LEFT_EARLY = seen(left=True, ended_at=BEGAN - WINDOW_S)
 LOST_EARLY = seen(trouble="reset", ended_at=BEGAN - WINDOW_S)
 LEFT_WITH_NOTHING = seen(left=True)
 LOST_WITH_NOTHING = seen(trouble="reset")
-KEPT_LOST = seen(trouble="reset", tokens=8, ask=asked(idempotency_key="k"))
-KEPT_LEFT = seen(left=True, tokens=8, ask=asked(idempotency_key="k"))
+KEPT_LOST = seen(trouble="reset", arrivals=tokens(8), ask=asked(idempotency_key="k"))
+KEPT_LEFT = seen(left=True, arrivals=tokens(8), ask=asked(idempotency_key="k"))
 
 TOO_LITTLE, TOO_MUCH = "what was received is charged", "nothing is charged that was not delivered"
 NOT_ITS_USAGE = "a whole answer costs exactly its usage"
@@ -142,6 +146,13 @@ def test_an_answer_that_nobody_got_whole_may_be_free(client: Seen) -> None:
 def test_an_answer_of_which_nothing_can_have_arrived_must_be_free(client: Seen) -> None:
     assert broken_rules(charged(1), client) == {TOO_MUCH}
     assert broken_rules(charged(0), client) == {"a prompt alone is not charged"}
+
+
+def test_what_a_killed_worker_delivered_last_may_be_missing() -> None:
+    last = seen(trouble="reset", arrivals=[*tokens(8), *tokens(2, at=ENDED)])
+
+    assert broken_rules(charged(8), last) == set()
+    assert broken_rules(charged(7), last) == {TOO_LITTLE}
 
 
 def test_a_hold_of_nobody_must_be_free() -> None:
@@ -198,6 +209,7 @@ def test_whoever_is_served_or_forwarded_without_a_hold_is_found() -> None:
 
     assert list(judge_answers(books, [msgspec.structs.replace(WHOLE, hold_id=hold.hold_id)])) == []
     assert [found.rule for found in judge_answers(books, [WHOLE])] == ["no answer is without a hold"]
+    assert [found.rule for found in judge_answers(books, [seen(is_unreadable=True)])] == ["every answer can be read"]
     assert list(judge_forwarding(books, {"req_1": [attempt()]})) == []
     assert [found.rule for found in judge_forwarding(books, {"req_2": [attempt()]})] == [
         "nothing is forwarded without a hold"

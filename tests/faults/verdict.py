@@ -5,6 +5,8 @@ answer ended for the client and whether anything of it was received:
 
 - *final usage*: exactly what the backend counted for the whole answer, prompt and all;
 - *received*: the prompt, and as many tokens as the client got to see;
+- *received before*: the same without what came in the last moment: a worker writes down what it delivered after it has,
+  and may be killed between the two;
 - *written*: the prompt, and as many tokens as the backends wrote to us for it, over all attempts;
 - *nothing*: not even the prompt.
 """
@@ -26,6 +28,8 @@ from tollgate.background import SWEEP_EVERY_S
 OUTLIVES_S = 3 * SWEEP_EVERY_S + 6.0
 #: Who leaves so shortly before an answer can reach them may be charged for it: nobody could know yet.
 WINDOW_S = 1.0
+#: What a worker delivered so shortly before it was killed may not be written down yet.
+LAST_MOMENT_S = 0.1
 
 
 class Ending(StrEnum):
@@ -43,6 +47,7 @@ class Ending(StrEnum):
 class Bound(StrEnum):
     FINAL_USAGE = "final usage"
     RECEIVED = "received"
+    RECEIVED_BEFORE = "received before"
     WRITTEN = "written"
     NOTHING = "nothing"
 
@@ -65,7 +70,7 @@ PERMITTED: dict[tuple[Ending, str], Permitted] = {
     (Ending.LEFT, _SOME): Permitted(Bound.RECEIVED, Bound.WRITTEN),
     (Ending.LEFT, _NONE): _FREE,
     (Ending.LEFT, _UNDER_WAY): Permitted(Bound.NOTHING, Bound.WRITTEN),
-    (Ending.LOST, _SOME): Permitted(Bound.RECEIVED, Bound.WRITTEN),
+    (Ending.LOST, _SOME): Permitted(Bound.RECEIVED_BEFORE, Bound.WRITTEN),
     (Ending.LOST, _NONE): _FREE,
     (Ending.LOST, _UNDER_WAY): Permitted(Bound.NOTHING, Bound.WRITTEN),
     (Ending.LEFT, _KEPT): Permitted(Bound.NOTHING, Bound.WRITTEN),
@@ -144,8 +149,12 @@ def _judge_charge(case: Case, seen: Seen | None) -> Iterator[Violation]:
         if not any(_is_usage_of(case.hold, attempt) for attempt in case.attempts):
             yield Violation("a whole answer costs exactly its usage", told(case))
         return
-    received = 0 if seen is None else seen.tokens
-    tokens = {Bound.NOTHING: 0, Bound.RECEIVED: received, Bound.WRITTEN: sum(map(_written, case.attempts))}
+    tokens = {
+        Bound.NOTHING: 0,
+        Bound.RECEIVED: 0 if seen is None else seen.tokens,
+        Bound.RECEIVED_BEFORE: 0 if seen is None else seen.tokens_until(seen.ended_at - LAST_MOMENT_S),
+        Bound.WRITTEN: sum(map(_written, case.attempts)),
+    }
     if charged < tokens[permitted.least]:
         yield Violation("what was received is charged", told(case))
     if charged > tokens[permitted.most]:
@@ -183,8 +192,10 @@ def _written(attempt: Attempt) -> int:
 
 
 def _is_usage_of(hold: BookedHold, attempt: Attempt) -> bool:
-    counted = (attempt.prompt_tokens, attempt.completion_tokens)
-    return bool(hold.charges) and (hold.usage["input_tokens"], hold.usage["output_tokens"]) == counted
+    counted = (attempt.prompt_tokens, attempt.cached_tokens, attempt.completion_tokens)
+    usage = hold.usage
+    charged = (usage.get("input_tokens"), usage.get("cached_input_tokens", 0), usage.get("output_tokens"))
+    return bool(hold.charges) and charged == counted
 
 
 def _price(hold: BookedHold) -> Decimal:
@@ -263,7 +274,7 @@ def _told_by_client(seen: Seen) -> str:
     return (
         f"[client {ask.number} {'stream' if ask.stream else 'plain'} n={ask.choices} {ask.manner} {ask.simulate}:"
         f" {ending_of(seen)}, status={seen.status} error={seen.error} tokens={seen.tokens} cost={seen.cost_cents}"
-        f" {seen.started_at:.3f}–{seen.ended_at:.3f} {seen.trouble}]"
+        f" key={ask.idempotency_key} {seen.started_at:.3f}–{seen.ended_at:.3f} {seen.trouble}]"
     )
 
 
