@@ -205,14 +205,6 @@ def test_a_usage_in_the_words_of_another_api_is_not_read_as_none(usage: dict[str
         read_usage(usage)
 
 
-@pytest.mark.xfail(strict=True, reason="an answer that nobody counted is taken for one without a token, and free")
-@pytest.mark.money_bug(29)
-@pytest.mark.parametrize("usage", [{"prompt_tokens": 10}, {"prompt_tokens": 10, "completion_tokens": None}], ids=str)
-def test_an_answer_whose_length_nobody_counted_is_not_read_as_one_of_nothing(usage: dict[str, Any]) -> None:
-    with pytest.raises(UsageUnreadable):
-        read_usage(usage)
-
-
 @pytest.mark.xfail(strict=True, reason="only the parts in the details are looked at")
 @pytest.mark.money_bug(36)
 @pytest.mark.parametrize(
