@@ -1,6 +1,9 @@
 """Money bugs that others had, tried from outside: see ``docs/regressions.md``."""
 
+import asyncio
+import os
 import secrets
+import signal
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -120,7 +123,47 @@ async def test_a_message_that_refers_to_something_stored_is_held_for_as_a_whole_
     assert holds[0] == holds[1]
 
 
+@pytest.mark.money_bug(47)
+async def test_a_budget_holds_while_nothing_follows_the_log(demo: RunningDemo) -> None:
+    needed = await hold_of(demo, max_tokens=QUICK["max_tokens"])
+    customer = await new_customer(demo, monthly_budget_cents=needed)
+    (background,) = demo.children("worker")
+
+    os.kill(background, signal.SIGSTOP)
+    try:
+        answers = [await customer.chat(**QUICK) for _ in range(2)]
+        lines = await customer.get("/v1/usage/logs")
+    finally:
+        os.kill(background, signal.SIGCONT)
+
+    assert [answer.status for answer in answers] == [200, 402]
+    assert answers[1].error["reason"] == "budget_exceeded"
+    assert lines.json == []  # what is shown of it is behind; what decides is not
+
+
 # --- the life of a hold
+
+
+@pytest.mark.money_bug(14)
+async def test_whenever_a_client_hangs_up_its_hold_ends(customer: Customer) -> None:
+    async def hang_up_after(delay_s: float, *, stream: bool) -> None:
+        asking = asyncio.create_task(customer.chat(stream=stream, simulate={"tokens": 30, "token_latency_ms": 1}))
+        await asyncio.wait({asking}, timeout=delay_s)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+    for delay_ms in range(60):  # from before it is heard until after it is answered
+        await gather(*(hang_up_after(delay_ms / 1000, stream=stream) for stream in (False, True)))
+
+    account = await customer.when_no_hold_is_open()
+    ends = Counter(await customer.event_types())
+    generated = [await customer.demo.generated(hold["request_id"]) for hold in await placed(customer)]
+    assert ends["hold.placed"] == ends["hold.settled"] + ends["hold.voided"] > 0
+    assert account["spent_cents"] <= sum(
+        price_in_cents(MODEL, input_tokens=each.prompt_tokens, output_tokens=each.completion_tokens)
+        for each in generated
+        if each is not None
+    )
 
 
 @pytest.mark.money_bug(21)
