@@ -1,0 +1,35 @@
+"""How Stripe can fail those who call it: what a test posts to ``/_simulator/faults``."""
+
+from typing import Annotated
+
+import msgspec
+
+
+class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Wishes for the next requests to the API; all defaults together are a healthy Stripe."""
+
+    status: Annotated[int, msgspec.Meta(ge=400, le=599)] | None = None  # refuse with it, before any work
+    hang_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 0.0  # of silence before any work
+    lose_answer: bool = False  # do the work, then close the connection instead of answering
+    times: Annotated[int, msgspec.Meta(ge=0)] | None = None  # only so many requests, then healthy again
+
+
+class FaultBoard:
+    """The wishes that stand, and how many requests they still hold for."""
+
+    def __init__(self) -> None:
+        self.standing = Faults()
+        self._left: int | None = None
+
+    def replace(self, faults: Faults) -> None:
+        self.standing = faults
+        self._left = faults.times
+
+    def for_request(self) -> Faults:
+        """What holds for the next request, which is counted."""
+        if self._left is None:
+            return self.standing
+        if self._left == 0:
+            return Faults()
+        self._left -= 1
+        return self.standing

@@ -1,0 +1,264 @@
+"""The routes: Stripe's own under ``/v1``, the page where a session is paid, and what a test may do."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from simulated_stripe.faults import FaultBoard, Faults
+from simulated_stripe.forms import parse_form, whole_number
+from simulated_stripe.objects import Books, Object, StripeRefusal, shown
+from simulated_stripe.webhooks import Courier, Endpoint, signature
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MOST_PER_PAGE: Final = 100
+
+
+class Payment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a session is paid; all defaults together are a card that pays what was asked for."""
+
+    later: bool = False
+    amount: int | None = None
+    currency: str | None = None
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    succeeds: bool = True
+
+
+class Disputed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    amount: int | None = None
+    inquiry: bool = False
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    status: str
+
+
+class SimulatedStripe:
+    """One account at Stripe, in memory."""
+
+    def __init__(self, api_key: str) -> None:
+        self.courier = Courier()
+        self.faults = FaultBoard()
+        self.books = Books(self.courier.send)
+        self._api_key = api_key
+        self._answers: dict[str, tuple[bytes, int, bytes]] = {}  # by Idempotency-Key: of which request, what was said
+        self.requests: list[dict[str, Any]] = []
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self._as_stripe_would])
+        app.router.add_post("/v1/checkout/sessions", self.create_session)
+        app.router.add_get("/v1/checkout/sessions/{id}", self.retrieve("checkout.session"))
+        app.router.add_post("/v1/checkout/sessions/{id}/expire", self.expire_session)
+        app.router.add_get("/v1/payment_intents/{id}", self.retrieve("payment_intent"))
+        app.router.add_get("/v1/charges/{id}", self.retrieve("charge"))
+        app.router.add_post("/v1/refunds", self.create_refund)
+        app.router.add_get("/v1/refunds/{id}", self.retrieve("refund"))
+        app.router.add_get("/v1/refunds", self.list_all("refund", "charge", "payment_intent"))
+        app.router.add_get("/v1/disputes/{id}", self.retrieve("dispute"))
+        app.router.add_get("/v1/disputes", self.list_all("dispute", "charge", "payment_intent"))
+        app.router.add_get("/v1/events", self.list_events)
+        app.router.add_get("/pay/{id}", self.show_page)
+        app.router.add_post("/pay/{id}", self.pay_on_page)
+        app.router.add_post("/_simulator/sessions/{id}/pay", self.pay)
+        app.router.add_post("/_simulator/sessions/{id}/settle", self.settle)
+        app.router.add_post("/_simulator/charges/{id}/dispute", self.dispute)
+        app.router.add_post("/_simulator/disputes/{id}/close", self.close_dispute)
+        app.router.add_post("/_simulator/endpoint", self.set_endpoint)
+        app.router.add_post("/_simulator/events/{id}/deliver", self.deliver)
+        app.router.add_get("/_simulator/events", self.all_events)
+        app.router.add_get("/_simulator/attempts", self.list_attempts)
+        app.router.add_get("/_simulator/requests", self.list_requests)
+        app.router.add_post("/_simulator/faults", self.set_faults)
+        app.on_cleanup.append(self._close)
+        return app
+
+    async def _close(self, app: web.Application) -> None:
+        await self.courier.close()
+
+    @web.middleware
+    async def _as_stripe_would(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            if request.path.startswith("/v1/"):
+                return await self._api(request, handler)
+            return await handler(request)
+        except StripeRefusal as refusal:
+            return _refused(refusal)
+        except (msgspec.DecodeError, KeyError, ValueError) as error:
+            return _refused(StripeRefusal(f"the request makes no sense: {error!r}"))
+
+    async def _api(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        faults = self.faults.for_request()
+        await asyncio.sleep(faults.hang_s)
+        if faults.status is not None:
+            raise StripeRefusal("an error that was asked for", status=faults.status, kind="api_error")
+        if request.headers.get("Authorization") != f"Bearer {self._api_key}":
+            raise StripeRefusal("Invalid API Key provided", status=401)
+        answer = await self._once(request, handler)
+        self.requests.append({"method": request.method, "path": request.path, "status": answer.status})
+        if faults.lose_answer and request.transport is not None:
+            request.transport.abort()
+        return answer
+
+    async def _once(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A POST with an Idempotency-Key is carried out once; the same again is given the first answer."""
+        key = request.headers.get("Idempotency-Key")
+        if request.method != "POST" or key is None:
+            return await handler(request)
+        asked = hashlib.sha256(request.path.encode() + b"\0" + await request.read()).digest()
+        if key in self._answers:
+            first, status, body = self._answers[key]
+            if first != asked:
+                message = "Keys for idempotent requests can only be used with the same parameters"
+                raise StripeRefusal(message, kind="idempotency_error")
+            return web.Response(
+                body=body, status=status, content_type="application/json", headers={"Idempotent-Replayed": "true"}
+            )
+        try:
+            answer = await handler(request)
+        except StripeRefusal as refusal:
+            answer = _refused(refusal)
+        assert isinstance(answer, web.Response)
+        assert isinstance(answer.body, bytes)
+        self._answers[key] = (asked, answer.status, answer.body)
+        return answer
+
+    # --- Stripe's own
+
+    async def create_session(self, request: web.Request) -> web.Response:
+        fields = parse_form(await request.read())
+        return _shown(self.books.create_session(fields, f"{request.url.origin()}/pay"))
+
+    async def expire_session(self, request: web.Request) -> web.Response:
+        session = self._named(request, "checkout.session")
+        self.books.expire_session(session)
+        return _shown(session)
+
+    async def create_refund(self, request: web.Request) -> web.Response:
+        fields = parse_form(await request.read())
+        if (charge_id := fields.get("charge")) is None:
+            charge_id = self.books.get(fields["payment_intent"], "payment_intent")["latest_charge"]
+        charge = self.books.get(charge_id, "charge")
+        amount = whole_number(fields, "amount")
+        return _shown(self.books.refund(charge, amount, fields.get("metadata", {}), fields.get("reason")))
+
+    async def list_events(self, request: web.Request) -> web.Response:
+        found = [event for event in reversed(self.books.events) if request.query.get("type") in (None, event["type"])]
+        return _page(request, found)
+
+    def retrieve(self, kind: str) -> Handler:
+        """The handler of one object by its id."""
+
+        async def handler(request: web.Request) -> web.Response:
+            return _shown(self._named(request, kind))
+
+        return handler
+
+    def list_all(self, kind: str, *filters: str) -> Handler:
+        """The handler of the objects of a kind, filtered by equal fields."""
+
+        async def handler(request: web.Request) -> web.Response:
+            having = {name: request.query[name] for name in filters if name in request.query}
+            return _page(request, self.books.all_of(kind, **having))
+
+        return handler
+
+    # --- the customer, the bank and the test
+
+    async def show_page(self, request: web.Request) -> web.Response:
+        session = self._named(request, "checkout.session")
+        amount = f"{session['amount_total']} (smallest unit) {session['currency']}"
+        page = f"<form method=post><p>{session['status']}: {amount}</p><button>Pay</button></form>"
+        return web.Response(text=page, content_type="text/html")
+
+    async def pay_on_page(self, request: web.Request) -> web.Response:
+        session = self._named(request, "checkout.session")
+        self.books.pay_session(session)
+        raise web.HTTPSeeOther(session["success_url"].replace("{CHECKOUT_SESSION_ID}", session["id"]))
+
+    async def pay(self, request: web.Request) -> web.Response:
+        how = await _read(request, Payment)
+        session = self._named(request, "checkout.session")
+        return _shown(self.books.pay_session(session, later=how.later, amount=how.amount, currency=how.currency))
+
+    async def settle(self, request: web.Request) -> web.Response:
+        session = self._named(request, "checkout.session")
+        self.books.settle_session(session, succeeds=(await _read(request, Settlement)).succeeds)
+        return _shown(session)
+
+    async def dispute(self, request: web.Request) -> web.Response:
+        how = await _read(request, Disputed)
+        return _shown(self.books.dispute(self._named(request, "charge"), how.amount, inquiry=how.inquiry))
+
+    async def close_dispute(self, request: web.Request) -> web.Response:
+        dispute = self._named(request, "dispute")
+        self.books.close_dispute(dispute, (await _read(request, Closed)).status)
+        return _shown(dispute)
+
+    async def set_endpoint(self, request: web.Request) -> web.Response:
+        self.courier.endpoint = await _read(request, Endpoint)
+        return _json({})
+
+    async def deliver(self, request: web.Request) -> web.Response:
+        for event in self.books.events:
+            if event["id"] == request.match_info["id"]:
+                self.courier.send(event, even_if_held=True)
+                return _json({})
+        raise StripeRefusal("No such event", status=404)
+
+    async def all_events(self, request: web.Request) -> web.Response:
+        """Every event, oldest first, as the bytes and the signature that it would be delivered with now."""
+        secret = self.courier.endpoint.secret if self.courier.endpoint is not None else ""
+        bodies = [(event, msgspec.json.encode(event)) for event in self.books.events]
+        return _json(
+            [
+                {"type": event["type"], "body": body.decode(), "signature": signature(secret, body, int(time.time()))}
+                for event, body in bodies
+            ]
+        )
+
+    async def list_attempts(self, request: web.Request) -> web.Response:
+        return _json(self.courier.attempts)
+
+    async def list_requests(self, request: web.Request) -> web.Response:
+        return _json(self.requests)
+
+    async def set_faults(self, request: web.Request) -> web.Response:
+        self.faults.replace(await _read(request, Faults))
+        return _json({})
+
+    def _named(self, request: web.Request, kind: str) -> Object:
+        return self.books.get(request.match_info["id"], kind)
+
+
+async def _read(request: web.Request, model: Any) -> Any:
+    return msgspec.json.decode(await request.read() or b"{}", type=model)
+
+
+def _json(value: Any, *, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
+
+
+def _shown(thing: Object) -> web.Response:
+    return _json(shown(thing))
+
+
+def _page(request: web.Request, found: list[Object]) -> web.Response:
+    """One page, newest first, from behind ``starting_after``."""
+    after = request.query.get("starting_after")
+    ids = [each["id"] for each in found]
+    start = ids.index(after) + 1 if after in ids else 0
+    end = start + min(int(request.query.get("limit", "10")), MOST_PER_PAGE)
+    page = [shown(each) for each in found[start:end]]
+    return _json({"object": "list", "data": page, "has_more": end < len(found), "url": request.path})
+
+
+def _refused(refusal: StripeRefusal) -> web.Response:
+    error = {"type": refusal.kind, "message": str(refusal), "code": refusal.code}
+    return _json({"error": error}, status=refusal.status)
