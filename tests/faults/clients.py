@@ -135,7 +135,7 @@ def draw_ask(chance: random.Random, number: int, payers: list[Payer], *, idempot
         stream=stream,
         include_usage=chance.random() < 0.5,
         choices=choices,
-        max_tokens=chance.choice((None, None, 20, 200)),
+        max_tokens=chance.choice((None, None, None, 20, 200)),
         simulate=simulate,
         manner=manner,
         after=after,
@@ -161,7 +161,7 @@ def _draw_manner(chance: random.Random, *, stream: bool) -> tuple[Manner, float]
 
 def _draw_simulation(chance: random.Random) -> dict[str, Any]:
     """Of a backend that mostly works."""
-    simulate: dict[str, Any] = {"tokens": chance.choice((1, 5, 20, 40))}
+    simulate: dict[str, Any] = {"tokens": chance.choice((1, 5, 5, 20, 20, 20, 40, 40, 40, 400))}
     draw = chance.random()
     if draw < 0.7:
         return simulate
@@ -179,7 +179,6 @@ def _draw_simulation(chance: random.Random) -> dict[str, Any]:
             {"usage": chance.choice(("no_cached_details", "with_finish", "every_chunk", "twice", "after_done"))},
             {"overrun": 60},
             {"cached": 8},
-            {"tokens": 400},
         )
     )
 

@@ -15,6 +15,8 @@ from tests.faults.network import Link
 
 #: Seconds between two faults.
 GAP_S = (0.3, 2.5)
+#: How long a fault lasts that has an end. The longer ones outlast a lease: the sweep ends holds of a living worker.
+LASTS_S = (0.5, 8.0)
 #: How often each kind is drawn, relative to the others.
 KINDS = {
     "kill_worker": 4,
@@ -73,7 +75,7 @@ def draw_schedule(seed: int, *, seconds: float, workers: int, backends: int) -> 
     while at_s < seconds:
         (kind,) = chance.choices(list(KINDS), weights=list(KINDS.values()))
         targets = backends if "backend" in kind else workers + ("_postgres" in kind)
-        lasts_s = min(chance.uniform(0.5, 6.0), seconds - at_s)
+        lasts_s = min(chance.uniform(*LASTS_S), seconds - at_s)
         faults.append(Fault(at_s, kind, chance.randrange(targets), lasts_s, _amount(chance, kind)))
         at_s += chance.uniform(*GAP_S)
     return faults
