@@ -9,27 +9,44 @@ from ledger.commands import (
     AdjustBalance,
     ChangePlan,
     CreateKey,
+    CreditTopup,
     DeleteKey,
     DrawHold,
     ExpireHold,
+    ExpireTopup,
     ExtendHold,
+    FailTopup,
     GrantCredit,
+    MarkTopupPending,
     OpenAccount,
     PlaceHold,
     RecordPriceEvent,
+    ReinstateTopup,
+    RequestTopup,
     RerateCharge,
+    ReverseTopup,
     SettleHold,
     VoidHold,
 )
-from ledger.errors import LedgerCorrupt, LedgerError, LedgerOverloaded, LedgerUnavailable, Refused
-from ledger.events import PRICE_BOOK, PriceRef, StoredEvent
+from ledger.errors import (
+    LedgerCorrupt,
+    LedgerError,
+    LedgerOverloaded,
+    LedgerUnavailable,
+    Refused,
+    TopupMismatch,
+    TopupNotCredited,
+    TopupOver,
+    TopupUnknown,
+)
+from ledger.events import PRICE_BOOK, Paid, PriceRef, StoredEvent
 from ledger.group import Committed
 from ledger.ids import new_id
 from ledger.leases import UNREACHABLE, Lease, new_worker_id
 from ledger.ledger import Ledger
 from ledger.money import Microcents, cents_text, microcents_from_cents, units_text
 from ledger.sql import load_queries
-from ledger.state import AccountState, HoldState, KeyState
+from ledger.state import AccountState, HoldState, KeyState, TopupState
 from ledger.sweep import Sweeper
 
 __all__ = [
@@ -40,10 +57,13 @@ __all__ = [
     "ChangePlan",
     "Committed",
     "CreateKey",
+    "CreditTopup",
     "DeleteKey",
     "DrawHold",
     "ExpireHold",
+    "ExpireTopup",
     "ExtendHold",
+    "FailTopup",
     "GrantCredit",
     "HoldState",
     "KeyState",
@@ -53,16 +73,26 @@ __all__ = [
     "LedgerError",
     "LedgerOverloaded",
     "LedgerUnavailable",
+    "MarkTopupPending",
     "Microcents",
     "OpenAccount",
+    "Paid",
     "PlaceHold",
     "PriceRef",
     "RecordPriceEvent",
     "Refused",
+    "ReinstateTopup",
+    "RequestTopup",
     "RerateCharge",
+    "ReverseTopup",
     "SettleHold",
     "StoredEvent",
     "Sweeper",
+    "TopupMismatch",
+    "TopupNotCredited",
+    "TopupOver",
+    "TopupState",
+    "TopupUnknown",
     "VoidHold",
     "cents_text",
     "load_queries",

@@ -1,7 +1,7 @@
 """What may be asked of the ledger. One command ends in one event, or in a refusal.
 
-Every command can be submitted again without a second effect: those about a hold or a key by the id they carry,
-the others by their ``idempotency_key``. So a caller that does not know whether its command was committed submits
+Every command can be submitted again without a second effect: those about a hold, a key or a top-up by the id they
+carry, the others by their ``idempotency_key``. So a caller that does not know whether its command was committed submits
 it again.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ledger.events import PriceBookEvent, PriceRef
+from ledger.events import Paid, PriceBookEvent, PriceRef, ReversalKind
 from ledger.money import Microcents
 
 
@@ -39,6 +39,68 @@ class AdjustBalance(CommandBase, frozen=True, kw_only=True, tag=True):
     reason: str
     adjusted_by: str
     idempotency_key: str
+
+
+class RequestTopup(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Begin a top-up. Its key is bound to its id as well: whoever repeats a request says the same id again."""
+
+    topup_id: str
+    provider: str
+    amount_microcents: Microcents  # to be credited once it is paid
+    asked: Paid  # what the customer is to pay for it
+    requested_by: str
+    idempotency_key: str
+
+
+class MarkTopupPending(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Note what the provider calls the order, or the payment under way."""
+
+    topup_id: str
+    reference: str
+
+
+class CreditTopup(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Credit what was asked for, because it was paid. A top-up is credited once, and so is a payment."""
+
+    topup_id: str
+    provider: str
+    payment_id: str
+    paid: Paid
+
+
+class ReverseTopup(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Bring what was taken back in this way up to ``total_microcents``; a total that is reached does nothing more.
+
+    The same kind, total and reason again is the same reversal, also after a reinstatement: so the reason names the
+    provider's refund or dispute.
+    """
+
+    topup_id: str
+    kind: ReversalKind
+    total_microcents: Microcents
+    reason: str
+
+
+class ReinstateTopup(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Bring what was taken back in this way down to ``total_microcents``; as of a reversal otherwise."""
+
+    topup_id: str
+    kind: ReversalKind
+    total_microcents: Microcents
+    reason: str
+
+
+class FailTopup(CommandBase, frozen=True, kw_only=True, tag=True):
+    """End a top-up that was not paid, because it will not be. The first reason stays."""
+
+    topup_id: str
+    reason: str
+
+
+class ExpireTopup(CommandBase, frozen=True, kw_only=True, tag=True):
+    """End a top-up that was not paid in time."""
+
+    topup_id: str
 
 
 class ChangePlan(CommandBase, frozen=True, kw_only=True, tag=True):
@@ -143,8 +205,9 @@ class RecordPriceEvent(CommandBase, frozen=True, kw_only=True, tag=True):
 
 
 HoldCommand = PlaceHold | ExtendHold | DrawHold | SettleHold | VoidHold | ExpireHold | RerateCharge
+TopupCommand = RequestTopup | MarkTopupPending | CreditTopup | ReverseTopup | ReinstateTopup | FailTopup | ExpireTopup
 KeyedCommand = GrantCredit | AdjustBalance | ChangePlan | RecordPriceEvent
-Command = OpenAccount | CreateKey | DeleteKey | HoldCommand | KeyedCommand
+Command = OpenAccount | CreateKey | DeleteKey | HoldCommand | TopupCommand | KeyedCommand
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 

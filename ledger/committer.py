@@ -50,6 +50,14 @@ TRANSIENT = (
 #: What refuses a hold that was placed before: it is still open, or it has ended.
 PLACED_TWICE = ("open_holds_pkey", "events_hold_placed_and_ended_once")
 
+#: What two processes do at once under two locks or none: the first event of a stream, a top-up of one id, the crediting
+#: of one payment. The loser reads what the winner wrote, and decides anew.
+WRITTEN_MEANWHILE = (
+    "events_stream_seq_key",
+    "events_topup_requested_and_credited_once",
+    "events_payment_credited_once",
+)
+
 _log = structlog.get_logger(__name__)
 
 Clock = Callable[[], datetime]
@@ -210,11 +218,10 @@ class Committer:
                 if error.constraint_name in PLACED_TWICE and placed_again is None:
                     placed_again = [command.hold_id for command in commands if isinstance(command, PlaceHold)]
                     continue
-                # Two processes wrote the first event of a stream at once: the loser reads the winner's, decides anew.
-                if error.constraint_name != "events_stream_seq_key":
+                if error.constraint_name not in WRITTEN_MEANWHILE:
                     raise
                 if self._loop.time() + backoff > give_up_at:
-                    raise LedgerCorrupt("the state of a stream is behind its events") from error
+                    raise LedgerCorrupt("the states are behind the events") from error
             except _OpenedMeanwhile as error:
                 if self._loop.time() + backoff > give_up_at:
                     raise LedgerCorrupt("a stream has events and no state") from error

@@ -7,20 +7,28 @@ clock says, for limits that look at elapsed time. The committer calls it under t
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
+from ledger.amounts import bookable, positive
 from ledger.commands import (
     AdjustBalance,
     ChangePlan,
     Command,
     CreateKey,
+    CreditTopup,
     DeleteKey,
     DrawHold,
     ExpireHold,
+    ExpireTopup,
     ExtendHold,
+    FailTopup,
     GrantCredit,
+    MarkTopupPending,
     OpenAccount,
     PlaceHold,
     RecordPriceEvent,
+    ReinstateTopup,
+    RequestTopup,
     RerateCharge,
+    ReverseTopup,
     SettleHold,
     VoidHold,
 )
@@ -60,8 +68,9 @@ from ledger.events import (
     PlanChanged,
 )
 from ledger.limits import month_end, month_of, next_arrival, request_interval, wait_for
-from ledger.money import MAX_AMOUNT, Microcents
+from ledger.money import Microcents
 from ledger.state import AccountState, HoldState, KeyState, Scope
+from ledger.topups import topup_event
 
 
 def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Event:
@@ -90,12 +99,23 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
         case GrantCredit():
             _account(scope, command.stream_id)
             return CreditGranted(
-                amount_microcents=_positive(command.amount_microcents),
+                amount_microcents=positive(command.amount_microcents),
                 reason=command.reason,
                 granted_by=command.granted_by,
             )
         case AdjustBalance():
             return _adjust(scope, command)
+        case (
+            RequestTopup()
+            | MarkTopupPending()
+            | CreditTopup()
+            | ReverseTopup()
+            | ReinstateTopup()
+            | FailTopup()
+            | ExpireTopup()
+        ):
+            _account(scope, command.stream_id)
+            return topup_event(scope, command)
         case ChangePlan():
             _account(scope, command.stream_id)
             return PlanChanged(plan=command.plan, changed_by=command.changed_by)
@@ -115,7 +135,7 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
 
 
 def _place(scope: Scope, command: PlaceHold, at: datetime, now: datetime) -> HoldPlaced:
-    amount = _bookable(command.amount_microcents)
+    amount = bookable(command.amount_microcents)
     account = _account(scope, command.stream_id)
     if command.plan != account.plan:
         raise PlanOutdated(account.account_id, priced_for=command.plan, plan=account.plan)
@@ -148,7 +168,7 @@ def _extend(scope: Scope, command: ExtendHold, at: datetime) -> HoldExtended:
     hold = _open_hold(scope, command.stream_id, command.hold_id)
     account = _account(scope, command.stream_id)
     # A total at or below what is there adds nothing: asking twice for the same extension has one effect.
-    added = Microcents(max(_bookable(command.total_microcents) - hold.held - hold.drawn, 0))
+    added = Microcents(max(bookable(command.total_microcents) - hold.held - hold.drawn, 0))
     if scope.key is not None and hold.budget_month == scope.key.month:
         _check_budget(scope.key, account.currency, added, hold.budget_month, at)
     _check_funds(account, added)
@@ -161,7 +181,7 @@ def _extend(scope: Scope, command: ExtendHold, at: datetime) -> HoldExtended:
 
 def _draw(scope: Scope, command: DrawHold) -> HoldDrawn:
     hold = _open_hold(scope, command.stream_id, command.hold_id)
-    amount = _bookable(command.amount_microcents)
+    amount = bookable(command.amount_microcents)
     if amount > hold.held:
         raise DrawExceedsHold(hold.hold_id, needed=amount, left=hold.held)
     return HoldDrawn(
@@ -183,7 +203,7 @@ def _settle(scope: Scope, command: SettleHold) -> HoldSettled | HoldSettledLate:
         return _settle_late(scope, scope.expired, command)
     hold = _open_hold(scope, command.stream_id, command.hold_id)
     account = _account(scope, command.stream_id)
-    amount = _bookable(command.amount_microcents)
+    amount = bookable(command.amount_microcents)
     overrun = max(amount - hold.held, 0)
     return HoldSettled(
         **_end_fields(hold),
@@ -203,7 +223,7 @@ def _settle_late(scope: Scope, hold: HoldState, command: SettleHold) -> HoldSett
     if command.key_id != hold.key_id:  # the charge would be missing from the budget of the hold's key
         raise HoldAlreadyEnded(hold.hold_id, HoldExpired.__name__)
     account = _account(scope, command.stream_id)
-    amount = _bookable(command.amount_microcents)
+    amount = bookable(command.amount_microcents)
     return HoldSettledLate(
         hold_id=hold.hold_id,
         amount_microcents=amount,
@@ -227,7 +247,7 @@ def _rerate(scope: Scope, command: RerateCharge) -> ChargeRerated:
     if charge is None or charge.corrections != command.ordinal - 1 or charge.key_id != command.key_id:
         raise ChargeUnknown(command.hold_id, command.reference, corrections=command.ordinal - 1)
     # Nothing more or less is a correction too: the charge is the right program's from then on.
-    more = _bookable(command.amount_microcents) - charge.amount
+    more = bookable(command.amount_microcents) - charge.amount
     # The request was served: what its correction adds is refused for lack of money, not for the key's budget.
     _check_funds(account, Microcents(max(more, 0)))
     return ChargeRerated(
@@ -252,7 +272,7 @@ def _rerate(scope: Scope, command: RerateCharge) -> ChargeRerated:
 def _adjust(scope: Scope, command: AdjustBalance) -> BalanceAdjusted:
     account = _account(scope, command.stream_id)
     amount = command.amount_microcents
-    _positive(Microcents(abs(amount)))
+    positive(Microcents(abs(amount)))
     if amount < 0 and -amount > account.available:
         raise InsufficientFunds(
             account.account_id,
@@ -276,7 +296,7 @@ def _create_key(scope: Scope, command: CreateKey) -> KeyCreated:
     if command.rate_limit_rpm is not None and command.rate_limit_rpm < 1:
         raise InvalidAmount(command.rate_limit_rpm, "a rate limit is at least 1 request per minute")
     if command.monthly_budget_microcents is not None:
-        _bookable(command.monthly_budget_microcents)
+        bookable(command.monthly_budget_microcents)
     return KeyCreated(
         key_id=command.key_id,
         rate_limit_rpm=command.rate_limit_rpm,
@@ -368,16 +388,3 @@ def _end_fields(hold: HoldState) -> dict[str, Any]:
         "key_id": hold.key_id,
         "request_id": hold.request_id,
     }
-
-
-def _bookable(amount: Microcents) -> Microcents:
-    # A float would pass the comparison, and asyncpg would cut it off silently.
-    if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:
-        raise InvalidAmount(amount, f"an amount is a whole number from 0 to {MAX_AMOUNT}")
-    return amount
-
-
-def _positive(amount: Microcents) -> Microcents:
-    if amount == 0:
-        raise InvalidAmount(amount, "there is nothing to book")
-    return _bookable(amount)

@@ -14,6 +14,10 @@ LedgerError
 │   ├── HoldNotOverdue          the hold was extended after the sweep had seen that its time was out
 │   ├── DrawExceedsHold         a draw above what the hold has left
 │   ├── ChargeUnknown           no such charge, or fewer corrections of it than the command says
+│   ├── TopupUnknown
+│   ├── TopupNotCredited        nothing can be taken back before it was credited
+│   ├── TopupMismatch           what was paid or taken back is not what was asked or credited
+│   ├── TopupOver               the top-up was credited, failed or expired before
 │   └── IdempotencyMismatch     the key was used before, for another command
 ├── LedgerUnavailable           Postgres cannot be reached; whether the command was carried out is not known
 │   └── LedgerOverloaded        too much is waiting for it: the command was not even taken
@@ -197,6 +201,42 @@ class ChargeUnknown(Refused):
         self.hold_id = hold_id
         self.reference = reference
         self.corrections = corrections
+
+
+class TopupUnknown(Refused):
+    """The account never had a top-up of this id."""
+
+    def __init__(self, topup_id: str) -> None:
+        super().__init__(f"there is no top-up {topup_id}")
+        self.topup_id = topup_id
+
+
+class TopupNotCredited(Refused):
+    """A reversal of what was not credited yet: providers report out of order. It can be submitted again later."""
+
+    def __init__(self, topup_id: str, status: str) -> None:
+        super().__init__(f"top-up {topup_id} was not credited yet: {status}")
+        self.topup_id = topup_id
+        self.status = status
+
+
+class TopupMismatch(Refused):
+    """What the provider says does not fit what it was asked for, or what was credited. Nothing was booked, and a person
+    has to look at it."""
+
+    def __init__(self, topup_id: str, rule: str) -> None:
+        super().__init__(f"top-up {topup_id}: {rule}")
+        self.topup_id = topup_id
+        self.rule = rule
+
+
+class TopupOver(Refused):
+    """The top-up was credited, failed or expired before, and what the command says cannot follow."""
+
+    def __init__(self, topup_id: str, status: str) -> None:
+        super().__init__(f"top-up {topup_id} is over: {status}")
+        self.topup_id = topup_id
+        self.status = status
 
 
 class IdempotencyMismatch(Refused):

@@ -11,7 +11,7 @@ rules (``migrations``), never by a sign.
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -47,6 +47,80 @@ class BalanceAdjusted(EventBase, frozen=True, kw_only=True, tag="balance.adjuste
     debited_microcents: Microcents
     reason: str
     adjusted_by: str
+
+
+# --- top-ups: money that a customer pays in through a payment provider
+
+
+class Paid(msgspec.Struct, frozen=True):
+    """Money as a provider moves it."""
+
+    currency: str  # the provider's own word for it, such as an ISO 4217 code
+    amount: Decimal  # in the currency's major unit, exact
+
+
+#: Why a provider takes back what it had paid: the seller's refund, the payer's dispute, a chain that forgot a block.
+ReversalKind = Literal["refund", "dispute", "reorganisation"]
+
+
+class TopupRequested(EventBase, frozen=True, kw_only=True, tag="topup.requested"):
+    """A customer wants to pay. Nothing is credited yet."""
+
+    topup_id: str
+    provider: str  # that is asked for the money, and whose payment alone counts
+    amount_microcents: Microcents  # to be credited once it is paid
+    asked: Paid  # what the customer is to pay for it
+    requested_by: str
+
+
+class TopupPending(EventBase, frozen=True, kw_only=True, tag="topup.pending"):
+    """The provider knows of it: there is an order, or a payment is under way."""
+
+    topup_id: str
+    reference: str  # the provider's id of that
+
+
+class TopupCredited(EventBase, frozen=True, kw_only=True, tag="topup.credited"):
+    """What was asked for was paid; also when the top-up had failed or expired before."""
+
+    topup_id: str
+    provider: str
+    payment_id: str  # the provider's id of the payment itself; a payment is credited once
+    amount_microcents: Microcents
+    paid: Paid
+
+
+class TopupReversed(EventBase, frozen=True, kw_only=True, tag="topup.reversed"):
+    """The provider took some of it back, whatever is left of it: what was spent already is debt."""
+
+    topup_id: str
+    kind: ReversalKind
+    amount_microcents: Microcents  # this time
+    total_microcents: Microcents  # of this kind, with it
+    reason: str
+
+
+class TopupReinstated(EventBase, frozen=True, kw_only=True, tag="topup.reinstated"):
+    """The provider gave back what it had taken: a dispute was won."""
+
+    topup_id: str
+    kind: ReversalKind
+    amount_microcents: Microcents  # this time
+    total_microcents: Microcents  # of this kind, that is still taken back after it
+    reason: str
+
+
+class TopupFailed(EventBase, frozen=True, kw_only=True, tag="topup.failed"):
+    """The provider refused the payment, or the order."""
+
+    topup_id: str
+    reason: str
+
+
+class TopupExpired(EventBase, frozen=True, kw_only=True, tag="topup.expired"):
+    """Nobody paid in time."""
+
+    topup_id: str
 
 
 # --- keys and their limits
@@ -254,10 +328,14 @@ class RatePublished(EventBase, frozen=True, kw_only=True, tag="rate.published"):
     published_by: str
 
 
+TopupEvent = (
+    TopupRequested | TopupPending | TopupCredited | TopupReversed | TopupReinstated | TopupFailed | TopupExpired
+)
 AccountEvent = (
     AccountOpened
     | CreditGranted
     | BalanceAdjusted
+    | TopupEvent
     | PlanChanged
     | KeyCreated
     | KeyDeleted

@@ -30,10 +30,18 @@ from ledger.events import (
     ProgramPublished,
     ProgramRetired,
     RatePublished,
+    TopupCredited,
+    TopupExpired,
+    TopupFailed,
+    TopupPending,
+    TopupReinstated,
+    TopupRequested,
+    TopupReversed,
 )
 from ledger.limits import month_of
 from ledger.money import ZERO, Microcents
 from ledger.state import NO_CURRENCY, AccountState, HoldState, KeyState, Scope
+from ledger.topups import credited_by, topup_after
 
 
 def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope:
@@ -58,21 +66,9 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
             amount = event.amount_microcents
             return Scope(_moved(account, at, spent=amount), _spent(key, month_of(event.placed_at), amount))
         case HoldExtended():
-            amount = event.amount_microcents
-            hold = _open(hold, event.hold_id)
-            longer = replace(hold, held=hold.held + amount, expires_at=event.expires_at)
-            return Scope(_moved(account, at, held=amount), _key_moved(key, hold, amount, 0), longer)
+            return _extended(account, key, _open(hold, event.hold_id), event, at)
         case HoldDrawn():
-            amount = event.amount_microcents
-            hold = _open(hold, event.hold_id)
-            if amount > hold.held:
-                raise LedgerCorrupt(f"hold {hold.hold_id}: held below zero by a draw of {amount}")
-            smaller = replace(hold, held=hold.held - amount, drawn=hold.drawn + amount)
-            return Scope(
-                _moved(account, at, held=-amount, spent=amount),
-                _key_moved(key, hold, -amount, amount),
-                smaller,
-            )
+            return _drawn(account, key, _open(hold, event.hold_id), event, at)
         case ChargeRerated():
             more = event.charged_microcents - event.refunded_microcents
             if event.after_microcents != event.before_microcents + more:
@@ -83,6 +79,17 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
         case BalanceAdjusted():
             credited = event.credited_microcents - event.debited_microcents
             return Scope(_moved(account, at, credited=credited), key, hold)
+        case (
+            TopupRequested()
+            | TopupPending()
+            | TopupCredited()
+            | TopupReversed()
+            | TopupReinstated()
+            | TopupFailed()
+            | TopupExpired()
+        ):
+            topup = topup_after(scope.topup, event, account_id=stream_id, at=at)
+            return Scope(_moved(account, at, credited=credited_by(event)), key, hold, topup=topup)
         case PlanChanged():
             return Scope(replace(_moved(account, at), plan=event.plan), key, hold)
         case KeyCreated():
@@ -144,6 +151,20 @@ def placed_hold(event: HoldPlaced, account_id: str, at: datetime) -> HoldState:
         placed_at=at,
         expires_at=event.expires_at,
     )
+
+
+def _extended(account: AccountState, key: KeyState | None, hold: HoldState, event: HoldExtended, at: datetime) -> Scope:
+    amount = event.amount_microcents
+    longer = replace(hold, held=hold.held + amount, expires_at=event.expires_at)
+    return Scope(_moved(account, at, held=amount), _key_moved(key, hold, amount, 0), longer)
+
+
+def _drawn(account: AccountState, key: KeyState | None, hold: HoldState, event: HoldDrawn, at: datetime) -> Scope:
+    amount = event.amount_microcents
+    if amount > hold.held:
+        raise LedgerCorrupt(f"hold {hold.hold_id}: held below zero by a draw of {amount}")
+    smaller = replace(hold, held=hold.held - amount, drawn=hold.drawn + amount)
+    return Scope(_moved(account, at, held=-amount, spent=amount), _key_moved(key, hold, -amount, amount), smaller)
 
 
 def _open(hold: HoldState | None, hold_id: str) -> HoldState:

@@ -15,10 +15,12 @@ from msgspec.structs import replace
 
 from ledger.commands import (
     Command,
+    CreditTopup,
     ExpireHold,
     PlaceHold,
     RerateCharge,
     SettleHold,
+    TopupCommand,
     VoidHold,
     request_hash,
 )
@@ -34,12 +36,14 @@ from ledger.events import (
     HoldSettledLate,
     HoldVoided,
     StoredEvent,
+    TopupCredited,
     encode_event,
 )
 from ledger.evolve import evolve, placed_hold
 from ledger.idempotency import idempotency_key_of, key_of_what_is_rerated
 from ledger.money import Microcents
-from ledger.state import AccountState, Books, ChargeState, HoldState, KeyState, Scope
+from ledger.state import AccountState, Books, ChargeState, HoldState, KeyState, Scope, TopupState
+from ledger.topups import repeated_at
 
 EndEvent = HoldSettled | HoldVoided | HoldExpired
 
@@ -106,6 +110,8 @@ class Loaded(msgspec.Struct):
     ends: dict[str, StoredEvent]  # how holds ended that are no longer open, by hold id
     places: dict[str, StoredEvent] = {}  # how holds were placed that ended or are placed again, as far as it is known
     late: dict[str, StoredEvent] = {}  # how holds that had expired were settled all the same, by hold id
+    topups: dict[str, list[StoredEvent]] = {}  # all events of the top-ups, by top-up id
+    payments: dict[tuple[str, str], str] = {}  # the top-ups that payments were credited to, by provider and payment
 
 
 class Outcome(msgspec.Struct):
@@ -130,12 +136,15 @@ class Group:
         self.placed_holds: set[str] = set()  # in this group, and still open after it
         self.changed_holds: set[str] = set()  # placed before it
         self.ended_holds: set[str] = set()
+        self.changed_topups: set[str] = set()
         self.loaded = loaded
         self._rows_of_places: dict[str, int] = {}
         self._rows_of_ends: dict[str, int] = {}
         self._rows_of_late: dict[str, int] = {}
         self._expired: dict[str, HoldState] = {}  # in this group, as they were
         self._rows_by_key: dict[tuple[str, str], int] = {}
+        self._rows_of_topups: dict[str, list[int]] = {}
+        self._payments = dict(loaded.payments)
         self._now = now
 
     def decide(self, commands: Sequence[Command]) -> list[Outcome]:
@@ -144,7 +153,8 @@ class Group:
     def _decide_one(self, command: Command) -> Outcome:
         key_id = getattr(command, "key_id", None)
         hold_id = getattr(command, "hold_id", None)
-        scope = self.books.scope(command.stream_id, key_id, hold_id)
+        topup_id = getattr(command, "topup_id", None)
+        scope = self.books.scope(command.stream_id, key_id, hold_id, topup_id)
         idempotency_key = idempotency_key_of(command)
         hashed = request_hash(command) if idempotency_key is not None else None
         try:
@@ -152,6 +162,8 @@ class Group:
                 repeat = self._placed_before(command, scope)
             elif idempotency_key is not None and hashed is not None:
                 repeat = self._repeated(command.stream_id, idempotency_key, hashed, scope)
+            elif scope.topup is not None and isinstance(command, TopupCommand):
+                repeat = self._topup_before(command, scope, scope.topup)
             else:
                 repeat = None
             if repeat is not None:
@@ -160,6 +172,8 @@ class Group:
                 scope = replace(scope, charge=self._charge(command))
             elif isinstance(command, SettleHold) and scope.hold is None:
                 scope = replace(scope, expired=self._expired_hold(command))
+            elif isinstance(command, CreditTopup):
+                scope = replace(scope, paid_for=self._payments.get((command.provider, command.payment_id)))
             at = self._now if scope.account is None else max(self._now, scope.account.at)
             try:
                 event = decide(scope, command, at=at, now=self._now)
@@ -201,6 +215,10 @@ class Group:
             self._rows_of_late[event.hold_id] = row
         elif isinstance(event, HoldPlaced):
             self._rows_of_places[event.hold_id] = row
+        elif after.topup is not None:
+            self._rows_of_topups.setdefault(after.topup.topup_id, []).append(row)
+            if isinstance(event, TopupCredited):
+                self._payments[event.provider, event.payment_id] = event.topup_id
         if idempotency_key is not None:
             self._rows_by_key[stream_id, idempotency_key] = row
         self.rows.append(
@@ -233,6 +251,8 @@ class Group:
             self.placed_holds.add(after.hold.hold_id)
         elif after.hold.hold_id not in self.placed_holds:
             self.changed_holds.add(after.hold.hold_id)
+        if after.topup is not None:
+            self.changed_topups.add(after.topup.topup_id)
 
     def _repeated(self, stream_id: str, idempotency_key: str, hashed: bytes, scope: Scope) -> Outcome | None:
         row = self._rows_by_key.get((stream_id, idempotency_key))
@@ -262,6 +282,18 @@ class Group:
         if not _is_same_place(command, stored.event, stream_id=stored.stream_id, at=stored.at):
             raise IdempotencyMismatch(command.hold_id)
         return Outcome(stored=stored, account=scope.account, key=scope.key, replayed=True)
+
+    def _topup_before(self, command: TopupCommand, scope: Scope, topup: TopupState) -> Outcome | None:
+        """The outcome of what the account's top-up went through already."""
+        if topup.account_id != command.stream_id:
+            return None
+        before = self.loaded.topups.get(topup.topup_id, [])
+        rows = self._rows_of_topups.get(topup.topup_id, [])
+        at = repeated_at(topup, command, [*(each.event for each in before), *(self.rows[row].event for row in rows)])
+        if at is None:
+            return None
+        stored, row = (before[at], None) if at < len(before) else (None, rows[at - len(before)])
+        return Outcome(stored=stored, row=row, account=scope.account, key=scope.key, replayed=True)
 
     def _charge(self, command: RerateCharge) -> ChargeState | None:
         """The charge as the events before the command leave it; None when it is not there, or another account's."""

@@ -8,22 +8,23 @@ from typing import Any, TypeVar
 import asyncpg
 import msgspec
 
-from ledger.commands import Command, CreateKey, DeleteKey, HoldCommand, PlaceHold, RerateCharge, SettleHold
+from ledger.commands import Command, CreateKey, CreditTopup, DeleteKey, HoldCommand, PlaceHold, RerateCharge, SettleHold
 from ledger.events import HoldPlaced, HoldSettledLate
 from ledger.group import Appended, EndEvent, Group, Loaded, Past
 from ledger.idempotency import idempotency_key_of, key_of_what_is_rerated
 from ledger.reading import stored_event
 from ledger.sql import load_queries
-from ledger.state import AccountState, Books, HoldState, KeyState
+from ledger.state import AccountState, Books, HoldState, KeyState, TopupState
 
 _queries = load_queries("ledger")
 _encode = msgspec.json.Encoder().encode
 _decode_accounts = msgspec.json.Decoder(list[AccountState]).decode
 _decode_keys = msgspec.json.Decoder(list[KeyState]).decode
 _decode_holds = msgspec.json.Decoder(list[HoldState]).decode
+_decode_topups = msgspec.json.Decoder(list[TopupState]).decode
 _decode_pasts = msgspec.json.Decoder(list[Past], float_hook=Decimal).decode
 
-State = TypeVar("State", AccountState, KeyState, HoldState, Past)
+State = TypeVar("State", AccountState, KeyState, HoldState, TopupState, Past)
 
 
 async def load_group(
@@ -33,6 +34,7 @@ async def load_group(
     keyed = PlaceHold | SettleHold | CreateKey | DeleteKey | RerateCharge
     keys = {c.key_id for c in commands if isinstance(c, keyed) and c.key_id}
     holds = {c.hold_id for c in commands if isinstance(c, HoldCommand) and not isinstance(c, PlaceHold)}
+    topups = {topup_id for c in commands if (topup_id := getattr(c, "topup_id", None)) is not None}
     asked = [(c.stream_id, key) for c in commands if (key := idempotency_key_of(c)) is not None]
     reratings = [c for c in commands if isinstance(c, RerateCharge)]
     asked += [(c.stream_id, key) for c in reratings if (key := key_of_what_is_rerated(c)) is not None]
@@ -44,16 +46,20 @@ async def load_group(
         list(holds),
         [stream for stream, _ in asked],
         [key for _, key in asked],
+        list(topups),
     )
     assert record is not None  # the function returns one row
     books = Books()
     books.accounts = {a.account_id: a for a in _rows(_decode_accounts, record["accounts"])}
     books.keys = {k.key_id: k for k in _rows(_decode_keys, record["keys"])}
     books.holds = {h.hold_id: h for h in _rows(_decode_holds, record["holds"])}
+    books.topups = {t.topup_id: t for t in _rows(_decode_topups, record["topups"])}
     pasts = {(p.stream_id, p.idempotency_key): p for p in _rows(_decode_pasts, record["replays"])}
     loaded = Loaded(books, pasts, {})
     missing = [hold_id for hold_id in holds if hold_id not in books.holds]
     await recall(connection, shard, loaded, [*missing, *placed_again])
+    if topups:
+        await _recall_topups(connection, shard, loaded, commands)
     return loaded
 
 
@@ -71,6 +77,20 @@ async def recall(connection: asyncpg.Connection, shard: int, loaded: Loaded, hol
             loaded.places[stored.event.hold_id] = stored
 
 
+async def _recall_topups(
+    connection: asyncpg.Connection, shard: int, loaded: Loaded, commands: Sequence[Command]
+) -> None:
+    """Add what the top-ups went through, and which top-ups the payments were credited to."""
+    if loaded.books.topups:
+        for record in await connection.fetch(_queries["events_of_topups"], shard, list(loaded.books.topups)):
+            loaded.topups.setdefault(record["topup_id"], []).append(stored_event(record))
+    paid = [(c.provider, c.payment_id) for c in commands if isinstance(c, CreditTopup)]
+    if paid:
+        providers, payments = zip(*paid, strict=True)
+        for record in await connection.fetch(_queries["credited_payments"], shard, providers, payments):
+            loaded.payments[record["provider"], record["payment_id"]] = record["topup_id"]
+
+
 async def append_group(connection: asyncpg.Connection, shard: int, group: Group) -> int:
     """Write what the group decided; returns the log's position before it."""
     books = group.books
@@ -84,6 +104,7 @@ async def append_group(connection: asyncpg.Connection, shard: int, group: Group)
         _json([books.holds[i] for i in group.changed_holds]),
         list(group.ended_holds),
         _json([_event_row(nth, row) for nth, row in enumerate(group.rows, start=1)]),
+        _json([books.topups[i] for i in group.changed_topups]),
     )
     return head
 

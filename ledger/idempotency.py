@@ -5,28 +5,39 @@ from ledger.commands import (
     ChangePlan,
     Command,
     CreateKey,
+    CreditTopup,
     DeleteKey,
     DrawHold,
     ExpireHold,
+    ExpireTopup,
     ExtendHold,
+    FailTopup,
     GrantCredit,
+    MarkTopupPending,
     OpenAccount,
     PlaceHold,
     RecordPriceEvent,
+    ReinstateTopup,
+    RequestTopup,
     RerateCharge,
+    ReverseTopup,
     SettleHold,
     VoidHold,
 )
 
 
 def idempotency_key_of(command: Command) -> str | None:
-    """The key under which the log remembers a command that no hold remembers.
+    """The key under which the log remembers a command that neither a hold nor a top-up remembers.
 
     The prefix keeps a key that a client chose from meeting one that we derive.
     """
     match command:
         case PlaceHold() | SettleHold() | VoidHold() | ExpireHold() | ExtendHold():
             return None
+        case MarkTopupPending() | CreditTopup() | ReverseTopup() | ReinstateTopup() | FailTopup() | ExpireTopup():
+            return None
+        case RequestTopup():
+            return f"topup:{command.idempotency_key}"
         case DrawHold():
             return _key_of_draw(command.hold_id, command.reference)
         case RerateCharge():

@@ -10,7 +10,7 @@ from ledger.committer import MAX_WAITING, RETRY_FOR_S, TRY_TIMEOUT_S, Clock, Com
 from ledger.events import StoredEvent
 from ledger.group import Committed
 from ledger.reading import Balance, shard_of
-from ledger.state import AccountState, HoldState, KeyState
+from ledger.state import AccountState, HoldState, KeyState, TopupState
 
 
 class Ledger:
@@ -73,6 +73,14 @@ class Ledger:
 
     async def open_holds(self, account_id: str) -> list[HoldState]:
         return await reading.open_holds_of_account(self.pool, self._shard(account_id), account_id)
+
+    async def topup(self, account_id: str, topup_id: str) -> TopupState | None:
+        return await reading.topup_state(self.pool, self._shard(account_id), account_id, topup_id)
+
+    async def topups(self, account_id: str, *, before: str | None = None, limit: int = 100) -> list[TopupState]:
+        """Newest first; ``before`` is the id of the last one that the caller has."""
+        shard = self._shard(account_id)
+        return await reading.topups_of_account(self.pool, shard, account_id, before=before, limit=limit)
 
     async def balance_as_of(self, account_id: str, at: datetime) -> Balance:
         return await reading.balance_as_of(self.pool, self._shard(account_id), account_id, at)

@@ -1,13 +1,13 @@
 -- lock_group --
 -- Lock the accounts of a group and read what its commands touch.
--- $1 shard, $2 account ids, $3 key ids, $4 hold ids, $5 and $6 streams and their idempotency keys
-SELECT accounts, keys, holds, replays FROM lock_group($1, $2, $3, $4, $5, $6)
+-- $1 shard, $2 account ids, $3 key ids, $4 hold ids, $5 and $6 streams and their idempotency keys, $7 top-up ids
+SELECT accounts, keys, holds, replays, topups FROM lock_group($1, $2, $3, $4, $5, $6, $7)
 
 -- append_group --
 -- Write one decided group; returns the position before its first event.
 -- $1 shard, $2 accounts, $3 keys or null, $4 placed holds or null, $5 changed holds or null, $6 ids of ended holds,
--- $7 events
-SELECT append_group($1, $2, $3, $4, $5, $6, $7)
+-- $7 events, $8 top-ups or null
+SELECT append_group($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- hold_history --
 -- How holds were placed and ended, and how they were settled after they had expired.
@@ -19,6 +19,21 @@ WHERE shard = $1 AND hold_id = ANY ($2)
 UNION ALL
 SELECT position, stream_id, seq, at, hold_id, balance_microcents, payload FROM events
 WHERE shard = $1 AND hold_id = ANY ($2) AND type = 'hold.settled_late'
+
+-- events_of_topups --
+-- All that happened to some top-ups, in order.
+-- $1 shard, $2 top-up ids
+SELECT position, stream_id, seq, at, balance_microcents, payload, payload ->> 'topup_id' AS topup_id FROM events
+WHERE shard = $1 AND payload ->> 'topup_id' = ANY ($2) AND type LIKE 'topup.%'
+ORDER BY position
+
+-- credited_payments --
+-- Which top-ups these payments were credited to.
+-- $1 shard, $2 and $3 providers and their payments
+SELECT provider, payment_id, payload ->> 'topup_id' AS topup_id
+FROM events JOIN unnest($2::text[], $3::text[]) AS asked (provider, payment_id)
+    ON payload ->> 'provider' = provider AND payload ->> 'payment_id' = payment_id
+WHERE shard = $1 AND type = 'topup.credited'
 
 -- shards --
 -- The log shards, fixed when the ledger was created.
@@ -83,6 +98,21 @@ FROM key_states WHERE shard = $1 AND account_id = $2 ORDER BY created_at, key_id
 SELECT hold_id, account_id, key_id, held, drawn, operation, model, program, program_version, program_digest,
        worker_id, request_id, budget_month, placed_at, expires_at
 FROM open_holds WHERE shard = $1 AND account_id = $2 ORDER BY placed_at, hold_id
+
+-- topup --
+-- $1 shard, $2 account id, $3 top-up id
+SELECT topup_id, account_id, provider, status, amount, asked_currency, asked_amount, requested_by, requested_at,
+       reference, payment_id, credited_at, refunded, disputed, reorganised
+FROM topup_states WHERE shard = $1 AND account_id = $2 AND topup_id = $3
+
+-- topups_of_account --
+-- Newest first. $1 shard, $2 account id, $3 before this top-up or null, $4 at most so many
+SELECT topup_id, account_id, provider, status, amount, asked_currency, asked_amount, requested_by, requested_at,
+       reference, payment_id, credited_at, refunded, disputed, reorganised
+FROM topup_states
+WHERE shard = $1 AND account_id = $2 AND ($3::text IS NULL OR (requested_at, topup_id) < (
+    SELECT requested_at, topup_id FROM topup_states WHERE shard = $1 AND account_id = $2 AND topup_id = $3))
+ORDER BY requested_at DESC, topup_id DESC LIMIT $4
 
 -- balance_as_of --
 -- The balance after the last money event up to a moment: a few dozen index look-ups, however old the account is.

@@ -15,7 +15,7 @@ import msgspec
 from ledger.events import StoredEvent, decode_event
 from ledger.money import ZERO, Microcents
 from ledger.sql import load_queries
-from ledger.state import AccountState, HoldState, KeyState
+from ledger.state import AccountState, HoldState, KeyState, TopupState
 
 #: Events fetched at once: a few megabytes, and enough that the round trip does not count.
 BATCH = 5_000
@@ -100,6 +100,20 @@ async def keys_of_account(db: Queryable, shard: int, account_id: str) -> list[Ke
 async def open_holds_of_account(db: Queryable, shard: int, account_id: str) -> list[HoldState]:
     """The account's open holds, oldest first."""
     return [HoldState(**record) for record in await db.fetch(_queries["open_holds_of_account"], shard, account_id)]
+
+
+async def topup_state(db: Queryable, shard: int, account_id: str, topup_id: str) -> TopupState | None:
+    """The account's top-up, or None when it has none of this id."""
+    record = await db.fetchrow(_queries["topup"], shard, account_id, topup_id)
+    return None if record is None else TopupState(**record)
+
+
+async def topups_of_account(
+    db: Queryable, shard: int, account_id: str, *, before: str | None, limit: int
+) -> list[TopupState]:
+    """The account's top-ups, newest first; those requested before the one of the id ``before``, where it is given."""
+    records = await db.fetch(_queries["topups_of_account"], shard, account_id, before, limit)
+    return [TopupState(**record) for record in records]
 
 
 async def balance_as_of(db: Queryable, shard: int, account_id: str, at: datetime) -> Balance:

@@ -5,11 +5,13 @@ group, what a rebuild fills, and what a check compares with the stored rows.
 """
 
 from datetime import datetime
+from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
-from ledger.events import PriceRef
-from ledger.money import Microcents
+from ledger.events import Event, Paid, PriceRef, ReversalKind
+from ledger.money import ZERO, Microcents
 
 #: ISO 4217 for "no currency": the price book is a stream without money.
 NO_CURRENCY = "XXX"
@@ -34,7 +36,8 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def available(self) -> Microcents:
-        """What a new hold can take. Below zero only by debt: usage above its hold that nothing covered."""
+        """What a new hold can take. Below zero only by debt: usage above its hold that nothing covered, or a top-up
+        that was taken back after it was spent."""
         return Microcents(self.credited - self.spent - self.held)
 
     @property
@@ -83,6 +86,43 @@ class HoldState(msgspec.Struct, frozen=True, kw_only=True):
         return PriceRef(program=self.program, version=self.program_version, digest=self.program_digest)
 
 
+class TopupState(msgspec.Struct, frozen=True, kw_only=True):
+    """One top-up. It is credited at most once, and what was taken back of it is never more than was credited."""
+
+    topup_id: str
+    account_id: str
+    provider: str
+    status: Literal["requested", "pending", "credited", "failed", "expired"]  # credited stays, whatever is taken back
+    amount: Microcents  # that is credited once it is paid
+    asked_currency: str
+    asked_amount: Decimal  # in the major unit
+    requested_by: str
+    requested_at: datetime
+    reference: str | None = None  # the provider's id of the order or of the payment under way
+    payment_id: str | None = None  # the provider's id of what it was credited for; None = it was not
+    credited_at: datetime | None = None
+    refunded: Microcents = ZERO  # of the amount, still taken back
+    disputed: Microcents = ZERO
+    reorganised: Microcents = ZERO
+
+    @property
+    def asked(self) -> Paid:
+        return Paid(self.asked_currency, self.asked_amount)
+
+    @property
+    def reversed(self) -> Microcents:
+        """What is taken back by now, in all ways together."""
+        return Microcents(self.refunded + self.disputed + self.reorganised)
+
+    def reversed_by(self, kind: ReversalKind) -> Microcents:
+        """What is taken back by now in this way."""
+        return Microcents(getattr(self, REVERSED[kind]))
+
+
+#: Where a top-up keeps what was taken back in each way.
+REVERSED: dict[ReversalKind, str] = {"refund": "refunded", "dispute": "disputed", "reorganisation": "reorganised"}
+
+
 class ChargeState(msgspec.Struct, frozen=True, kw_only=True):
     """One settlement or draw as it stands. No table keeps it: it is read from its event or from its last correction."""
 
@@ -96,9 +136,10 @@ class ChargeState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """What one command touches: the stream's state, and the key, the hold and the charge it names where they exist.
+    """What one command touches: the stream's state, and the key, the hold, the charge and the top-up it names where
+    they exist.
 
-    What an event does to the states depends on the first three only.
+    What an event does to the states depends on the account, the key, the hold and the top-up only.
     """
 
     account: AccountState | None = None
@@ -106,6 +147,8 @@ class Scope(msgspec.Struct, frozen=True):
     hold: HoldState | None = None
     charge: ChargeState | None = None  # of a correction
     expired: HoldState | None = None  # of a settlement: its hold, where that expired and was not settled since
+    topup: TopupState | None = None
+    paid_for: str | None = None  # of a crediting: the top-up that its payment was credited to before
 
 
 class Books:
@@ -115,14 +158,25 @@ class Books:
         self.accounts: dict[str, AccountState] = {}
         self.keys: dict[str, KeyState] = {}
         self.holds: dict[str, HoldState] = {}
+        self.topups: dict[str, TopupState] = {}
 
-    def scope(self, stream_id: str, key_id: str | None, hold_id: str | None) -> Scope:
-        """The scope of a command or event that names this stream, key and hold; an open hold brings its own key."""
+    def scope_of(self, stream_id: str, event: Event) -> Scope:
+        """The scope of an event of this stream."""
+        return self.scope(
+            stream_id,
+            getattr(event, "key_id", None),
+            getattr(event, "hold_id", None),
+            getattr(event, "topup_id", None),
+        )
+
+    def scope(self, stream_id: str, key_id: str | None, hold_id: str | None, topup_id: str | None = None) -> Scope:
+        """The scope of a command or event that names these; an open hold brings its own key."""
         hold = self.holds.get(hold_id) if hold_id is not None else None
         if hold is not None:
             key_id = hold.key_id
         key = self.keys.get(key_id) if key_id is not None else None
-        return Scope(self.accounts.get(stream_id), key, hold)
+        topup = self.topups.get(topup_id) if topup_id is not None else None
+        return Scope(self.accounts.get(stream_id), key, hold, topup=topup)
 
     def put(self, before: Scope, after: Scope) -> None:
         """Replace the states of one scope by what an event made of them."""
@@ -134,3 +188,5 @@ class Books:
             self.holds[after.hold.hold_id] = after.hold
         elif before.hold is not None:
             del self.holds[before.hold.hold_id]
+        if after.topup is not None:
+            self.topups[after.topup.topup_id] = after.topup

@@ -14,7 +14,7 @@ from ledger import LedgerCorrupt, StoredEvent, load_queries
 from ledger.events import ChargeRerated, HoldExtended, HoldPlaced, HoldSettled, HoldSettledLate, ProgramPublished
 from ledger.evolve import evolve
 from ledger.reading import events_after, stored_event
-from ledger.state import AccountState, Books, HoldState, KeyState, Scope
+from ledger.state import AccountState, Books, HoldState, KeyState, Scope, TopupState
 from projections import usage
 from projections.rebuild import DERIVED_TABLES
 
@@ -29,6 +29,7 @@ NOT_DERIVED: Mapping[str, str] = {
     "key_secrets": "credentials and names; what a key may do is an event",
     "service_tokens": "credentials, not money",
     "stored_answers": "answers to requests with an Idempotency-Key: personal data, kept for a day; charges are events",
+    "payment_notifications": "what payment providers told us: personal data; what came of it is events",
     "operator_requests": "what an operator's Idempotency-Key was used for; grants and adjustments are events",
 }
 
@@ -98,7 +99,7 @@ def _replay(record: asyncpg.Record, books: Books) -> Iterable[str]:
         yield f"the payload is not an event: {error}"
         return
     event = stored.event
-    before = books.scope(stored.stream_id, getattr(event, "key_id", None), getattr(event, "hold_id", None))
+    before = books.scope_of(stored.stream_id, event)
     yield from _check_columns(record, stored, before)
     try:
         after = evolve(before, event, stream_id=stored.stream_id, at=stored.at)
@@ -164,10 +165,12 @@ async def _check_states(connection: asyncpg.Connection, shard: int, books: Books
     accounts = {r["account_id"]: AccountState(**r) for r in await connection.fetch(_queries["stored_accounts"], shard)}
     keys = {r["key_id"]: KeyState(**r) for r in await connection.fetch(_queries["stored_keys"], shard)}
     holds = {r["hold_id"]: HoldState(**r) for r in await connection.fetch(_queries["stored_holds"], shard)}
+    topups = {r["topup_id"]: TopupState(**r) for r in await connection.fetch(_queries["stored_topups"], shard)}
     return [
         *_differences("account", accounts, books.accounts),
         *_differences("key", keys, books.keys),
         *_differences("open hold", holds, books.holds),
+        *_differences("top-up", topups, books.topups),
     ]
 
 
@@ -199,6 +202,10 @@ async def _check_postings(connection: asyncpg.Connection, shard: int, books: Boo
     findings += [
         Finding(f"position {row['position']}", "does not follow from the expired hold that it charges")
         for row in await connection.fetch(_queries["broken_late_settlements"], shard)
+    ]
+    findings += [
+        Finding(f"position {row['position']}", "credits a payment that was credited before")
+        for row in await connection.fetch(_queries["payments_credited_again"], shard)
     ]
     posted = {row["account_id"]: row for row in await connection.fetch(_queries["posted_by_account"], shard)}
     for account in books.accounts.values():

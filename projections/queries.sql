@@ -152,13 +152,22 @@ WHERE l.shard = $1 AND l.type = 'hold.settled_late'
                   AND e.hold_id = l.hold_id AND e.type = 'hold.expired' AND e.position < l.position))
 ORDER BY l.position LIMIT 1000
 
+-- payments_credited_again --
+-- $1 shard
+SELECT position FROM (
+    SELECT position, row_number() OVER (PARTITION BY payload ->> 'provider', payload ->> 'payment_id'
+                                        ORDER BY position) AS nth
+    FROM events WHERE shard = $1 AND type = 'topup.credited'
+) credited WHERE nth > 1 ORDER BY position LIMIT 1000
+
 -- posted_by_account --
 -- What the postings make of each account. $1 shard
 SELECT account_id,
        coalesce(sum(signed) FILTER (WHERE ledger_account = 'customer_available'), 0)::bigint AS available,
        coalesce(sum(signed) FILTER (WHERE ledger_account = 'customer_held'), 0)::bigint AS held,
        coalesce(sum(signed) FILTER (WHERE ledger_account = 'revenue'), 0)::bigint AS spent,
-       coalesce(-sum(signed) FILTER (WHERE ledger_account IN ('credit_grants', 'adjustments')), 0)::bigint AS credited
+       coalesce(-sum(signed) FILTER (
+           WHERE ledger_account IN ('credit_grants', 'adjustments', 'processor_clearing')), 0)::bigint AS credited
 FROM (SELECT *, amount_microcents * CASE side WHEN 'credit' THEN 1 ELSE -1 END AS signed FROM postings) p
 WHERE shard = $1 GROUP BY account_id
 
@@ -168,7 +177,8 @@ SELECT expected AS guard FROM unnest(ARRAY['events_are_append_only']) expected
 WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = expected AND tgrelid = 'events'::regclass AND tgenabled <> 'D')
 UNION ALL
 SELECT expected FROM unnest(ARRAY['events_pkey', 'events_stream_seq_key', 'events_hold_placed_and_ended_once',
-                                  'events_hold_settled_late_once', 'events_idempotency_key']) expected
+                                  'events_hold_settled_late_once', 'events_idempotency_key',
+                                  'events_topup_requested_and_credited_once', 'events_payment_credited_once']) expected
 WHERE NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(expected) AND indisunique AND indisvalid)
 
 -- stored_accounts --
@@ -186,3 +196,9 @@ FROM key_states WHERE shard = $1
 SELECT hold_id, account_id, key_id, held, drawn, operation, model, program, program_version, program_digest,
        worker_id, request_id, budget_month, placed_at, expires_at
 FROM open_holds WHERE shard = $1
+
+-- stored_topups --
+-- $1 shard
+SELECT topup_id, account_id, provider, status, amount, asked_currency, asked_amount, requested_by, requested_at,
+       reference, payment_id, credited_at, refunded, disputed, reorganised
+FROM topup_states WHERE shard = $1

@@ -15,13 +15,13 @@ import structlog
 from ledger import LedgerCorrupt, load_queries
 from ledger.evolve import evolve
 from ledger.reading import events_after, head_position, stored_event
-from ledger.state import AccountState, Books, HoldState, KeyState
+from ledger.state import AccountState, Books, HoldState, KeyState, TopupState
 from projections import usage
 
 SCRATCH = "tollgate_rebuild"
 #: Advisory lock at which a second rebuild waits for the first: there is one scratch schema ("rebuild" in ASCII).
 REBUILD_LOCK = 0x72656275696C64
-STATE_TABLES = ("account_states", "key_states", "open_holds")
+STATE_TABLES = ("account_states", "key_states", "open_holds", "topup_states")
 #: Every table that can be dropped and comes back by a rebuild.
 DERIVED_TABLES = (*STATE_TABLES, *usage.TABLES, "projection_checkpoints")
 
@@ -50,9 +50,8 @@ class Fold:
             stored = stored_event(record)
             if stored.position != self.position + 1:
                 raise LedgerCorrupt(f"position {self.position + 1} is missing from the log")
-            event = stored.event
-            before = self.books.scope(stored.stream_id, getattr(event, "key_id", None), getattr(event, "hold_id", None))
-            self.books.put(before, evolve(before, event, stream_id=stored.stream_id, at=stored.at))
+            before = self.books.scope_of(stored.stream_id, stored.event)
+            self.books.put(before, evolve(before, stored.event, stream_id=stored.stream_id, at=stored.at))
             self.position = stored.position
 
 
@@ -120,7 +119,7 @@ async def _make_scratch(connection: asyncpg.Connection, migrations: Sequence[str
 
 async def _stop_writers(connection: asyncpg.Connection, live: str) -> None:
     # Appends begin by locking account rows, runners by locking their checkpoint: in this order nobody deadlocks.
-    for table in ("account_states", "key_states", "open_holds", "projection_checkpoints"):
+    for table in (*STATE_TABLES, "projection_checkpoints"):
         if await connection.fetchval("SELECT to_regclass($1)", f"{live}.{table}") is not None:
             await connection.execute(f"LOCK TABLE {live}.{table} IN ACCESS EXCLUSIVE MODE")
 
@@ -138,6 +137,7 @@ async def _copy_states(connection: asyncpg.Connection, shard: int, books: Books)
         ("account_states", AccountState, books.accounts.values()),
         ("key_states", KeyState, books.keys.values()),
         ("open_holds", HoldState, books.holds.values()),
+        ("topup_states", TopupState, books.topups.values()),
     ]
     for table, kind, rows in states:
         names = kind.__struct_fields__

@@ -12,16 +12,24 @@ from ledger import (
     AdjustBalance,
     ChangePlan,
     CreateKey,
+    CreditTopup,
     DeleteKey,
     DrawHold,
     ExpireHold,
+    ExpireTopup,
     ExtendHold,
+    FailTopup,
     GrantCredit,
+    MarkTopupPending,
     OpenAccount,
+    Paid,
     PlaceHold,
     PriceRef,
     RecordPriceEvent,
+    ReinstateTopup,
+    RequestTopup,
     RerateCharge,
+    ReverseTopup,
     SettleHold,
     VoidHold,
 )
@@ -36,6 +44,7 @@ NEW_YEARS_EVE = datetime(2027, 12, 31, 23, 59, 59, tzinfo=UTC)
 ACCOUNTS = ("acct_a", "acct_b")
 KEYS = ("key_1", "key_2", "key_3")
 HOLDS = ("hold_1", "hold_2", "hold_3", "hold_4", "hold_5")
+TOPUPS = ("topup_1", "topup_2", "topup_3")
 
 account_ids = st.sampled_from(ACCOUNTS)
 #: Often the one account that the others' ids belong to as well, so that sequences get somewhere.
@@ -151,6 +160,54 @@ reratings = st.builds(
     rerated_by=st.just("user_1"),
     key_id=st.none() | key_ids,
 )
+topup_ids = st.sampled_from(TOPUPS)
+#: Mostly the same, so that most payments are what was asked for.
+providers = st.sampled_from(("stripe", "stripe", "stripe", "usdc"))
+payments = st.sampled_from(
+    [Paid("USD", Decimal("1.50"))] * 5 + [Paid("USD", Decimal("1.49")), Paid("EUR", Decimal("1.50"))]
+)
+payment_ids = st.sampled_from(("pi_1", "pi_2", "pi_3"))
+topup_requests = st.builds(
+    RequestTopup,
+    stream_id=likely_account_ids,
+    topup_id=topup_ids,
+    provider=providers,
+    amount_microcents=amounts,
+    asked=payments | st.just(Paid("USD", Decimal(0))),
+    requested_by=st.just("user_1"),
+    idempotency_key=st.sampled_from("abcdef"),
+)
+creditings = st.builds(
+    CreditTopup,
+    stream_id=likely_account_ids,
+    topup_id=topup_ids,
+    provider=providers,
+    payment_id=payment_ids,
+    paid=payments,
+)
+reversal_kinds = st.sampled_from(("refund", "dispute", "dispute", "reorganisation"))
+_taken_back: dict[str, st.SearchStrategy[Any]] = {
+    "stream_id": likely_account_ids,
+    "topup_id": topup_ids,
+    "kind": reversal_kinds,
+    "total_microcents": amounts,
+    "reason": st.sampled_from(("one", "another")),
+}
+reversals = st.builds(ReverseTopup, **_taken_back)
+reinstatements = st.builds(ReinstateTopup, **_taken_back)
+topup_commands = st.one_of(
+    *(topup_requests, topup_requests, creditings, creditings, reversals, reversals, reinstatements),
+    st.builds(
+        MarkTopupPending,
+        stream_id=likely_account_ids,
+        topup_id=topup_ids,
+        reference=st.sampled_from(("cs_1", "cs_2")),
+    ),
+    st.builds(
+        FailTopup, stream_id=likely_account_ids, topup_id=topup_ids, reason=st.sampled_from(("declined", "cancelled"))
+    ),
+    st.builds(ExpireTopup, stream_id=likely_account_ids, topup_id=topup_ids),
+)
 hold_commands = st.one_of(extensions, draws, draws, settlements, voids, expiries, reratings)
 account_commands = st.one_of(
     opens, grants, adjustments, plan_changes, key_creations, key_deletions, placings, placings, placings, hold_commands
@@ -169,6 +226,7 @@ json_values = st.recursive(
 recorded_usages = st.dictionaries(
     texts, json_values | st.decimals(allow_nan=False, allow_infinity=False, places=6), max_size=4
 )
+paid = st.builds(Paid, texts, st.decimals(min_value="0.000001", max_value=10**9, places=6))
 prices = st.builds(PriceRef, program=texts, version=st.integers(min_value=1, max_value=2**31 - 1), digest=texts)
 _fields: dict[str, st.SearchStrategy[Any]] = {
     "amount_microcents": booked,
@@ -178,6 +236,10 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "after_microcents": booked,
     "charged_microcents": booked,
     "refunded_microcents": booked,
+    "total_microcents": booked,
+    "asked": paid,
+    "paid": paid,
+    "kind": reversal_kinds,
     "charge_seq": st.integers(min_value=1, max_value=2**62),
     "ordinal": st.integers(min_value=1, max_value=10_000),
     "overrun_microcents": booked,
@@ -230,7 +292,7 @@ def prefixed(command: Any, prefix: str) -> Any:
     """The same command about ids that no other example uses."""
     ids = {
         name: prefix + value
-        for name in ("stream_id", "key_id", "hold_id")
+        for name in ("stream_id", "key_id", "hold_id", "topup_id", "payment_id")
         if (value := getattr(command, name, None)) is not None
     }
     return replace(command, **ids)

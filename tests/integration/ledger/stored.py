@@ -6,7 +6,7 @@ import asyncpg
 
 from ledger.evolve import evolve
 from ledger.reading import stored_event
-from ledger.state import AccountState, Books, HoldState, KeyState
+from ledger.state import AccountState, Books, HoldState, KeyState, TopupState
 
 
 async def stored_books(db: asyncpg.Connection) -> Books:
@@ -18,6 +18,8 @@ async def stored_books(db: asyncpg.Connection) -> Books:
         books.keys[record["key_id"]] = KeyState(**_without_shard(record))
     for record in await db.fetch("SELECT * FROM open_holds"):
         books.holds[record["hold_id"]] = HoldState(**_without_shard(record))
+    for record in await db.fetch("SELECT * FROM topup_states"):
+        books.topups[record["topup_id"]] = TopupState(**_without_shard(record))
     return books
 
 
@@ -26,16 +28,15 @@ async def folded_books(db: asyncpg.Connection) -> Books:
     books = Books()
     for record in await db.fetch("SELECT * FROM events ORDER BY shard, position"):
         stored = stored_event(record)
-        event = stored.event
-        before = books.scope(stored.stream_id, getattr(event, "key_id", None), getattr(event, "hold_id", None))
-        books.put(before, evolve(before, event, stream_id=stored.stream_id, at=stored.at))
+        before = books.scope_of(stored.stream_id, stored.event)
+        books.put(before, evolve(before, stored.event, stream_id=stored.stream_id, at=stored.at))
     return books
 
 
 def differences(stored: Books, folded: Books) -> list[str]:
     """Where two books are not the same."""
     found = []
-    for kind in ("accounts", "keys", "holds"):
+    for kind in ("accounts", "keys", "holds", "topups"):
         one, other = getattr(stored, kind), getattr(folded, kind)
         ids = sorted(one.keys() | other.keys())
         found += [f"{kind} {i}: {one.get(i)} {other.get(i)}" for i in ids if one.get(i) != other.get(i)]
@@ -99,6 +100,15 @@ _RULES = {
         AND EXISTS (SELECT FROM open_holds o WHERE o.hold_id = p.hold_id) = EXISTS (
             SELECT FROM events e WHERE e.hold_id = p.hold_id
             AND e.type IN ('hold.settled', 'hold.voided', 'hold.expired'))""",
+    "a top-up is credited at most once, and so is a payment": """
+        SELECT payload ->> 'provider', payload ->> 'payment_id', payload ->> 'topup_id', count(*) FROM events
+        WHERE type = 'topup.credited'
+        GROUP BY GROUPING SETS ((payload ->> 'provider', payload ->> 'payment_id'), (payload ->> 'topup_id'))
+        HAVING count(*) > 1""",
+    "no more is taken back of a top-up than was credited": """
+        SELECT payload ->> 'topup_id' FROM events WHERE type LIKE 'topup.%' GROUP BY 1
+        HAVING sum((payload ->> 'amount_microcents')::bigint * CASE type
+            WHEN 'topup.credited' THEN 1 WHEN 'topup.reinstated' THEN 1 WHEN 'topup.reversed' THEN -1 END) < 0""",
     "the columns say what the payload says": """
         SELECT position FROM events
         WHERE type <> payload ->> 'type' OR hold_id IS DISTINCT FROM payload ->> 'hold_id'""",

@@ -18,6 +18,9 @@ from ledger.events import (
     HoldPlaced,
     HoldSettled,
     HoldSettledLate,
+    TopupCredited,
+    TopupReinstated,
+    TopupReversed,
 )
 from ledger.group import EndEvent
 from tests import strategies
@@ -36,8 +39,10 @@ def added_up(events: list[StoredEvent], at: datetime) -> tuple[int, int]:
         if stored.at > at:
             continue
         match event:
-            case CreditGranted():
+            case CreditGranted() | TopupCredited() | TopupReinstated():
                 posted += event.amount_microcents
+            case TopupReversed():
+                posted -= event.amount_microcents
             case BalanceAdjusted():
                 posted += event.credited_microcents - event.debited_microcents
             case HoldPlaced() | HoldExtended():
@@ -55,7 +60,11 @@ def added_up(events: list[StoredEvent], at: datetime) -> tuple[int, int]:
 @settings(max_examples=30)
 @given(
     steps=st.lists(
-        st.tuples(strategies.clock_steps, st.lists(strategies.account_commands, min_size=1, max_size=4)), max_size=12
+        st.tuples(
+            strategies.clock_steps,
+            st.lists(strategies.account_commands | strategies.topup_commands, min_size=1, max_size=4),
+        ),
+        max_size=12,
     )
 )
 async def test_at_every_moment_it_is_what_the_events_up_to_then_add_up_to(

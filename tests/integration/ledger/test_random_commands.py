@@ -22,7 +22,11 @@ _examples = itertools.count()
 
 #: Groups of commands, and how far the clock moves before each.
 steps = st.lists(
-    st.tuples(strategies.clock_steps, st.lists(strategies.account_commands, min_size=1, max_size=5)), max_size=12
+    st.tuples(
+        strategies.clock_steps,
+        st.lists(strategies.account_commands | strategies.topup_commands, min_size=1, max_size=5),
+    ),
+    max_size=12,
 )
 BEGIN = [open_account(), grant(150, "first"), create_key(rpm=6, budget=120), place("hold_1", 30), place("hold_2", 10)]
 
@@ -83,6 +87,11 @@ async def test_any_sequence_of_commands_is_stored_as_the_model_says(
         state = stored.keys[key_id]
         assert folded.keys[key_id] == state
         assert model.month_sums(key_id, state.month) == (state.month_spent, state.month_held)
+    for topup_id, topup in model.topups.by_id.items():
+        state = stored.topups[topup_id]
+        assert folded.topups[topup_id] == state
+        assert (topup["status"], topup["payment"]) == (state.status, state.payment_id)
+        assert sum(topup["taken"].values()) == state.reversed
     for hold_id, hold in model.holds.items():
         assert hold["is_open"] == (hold_id in stored.holds)
         assert folded.holds.get(hold_id) == stored.holds.get(hold_id)

@@ -12,20 +12,27 @@ from ledger import (
     AdjustBalance,
     ChangePlan,
     CreateKey,
+    CreditTopup,
     DeleteKey,
     DrawHold,
     ExpireHold,
+    ExpireTopup,
     ExtendHold,
+    FailTopup,
     GrantCredit,
+    MarkTopupPending,
     OpenAccount,
     PlaceHold,
     RecordPriceEvent,
+    ReinstateTopup,
+    RequestTopup,
     RerateCharge,
+    ReverseTopup,
     SettleHold,
     VoidHold,
 )
+from tests.unit.ledger.model_of_topups import LARGEST_AMOUNT, ModelOfTopups
 
-LARGEST_AMOUNT = (2**63 - 1) // 10
 PRICE_BOOK = "prices"
 
 ACCEPTED = "accepted"
@@ -40,6 +47,7 @@ class Model:
         self.keys: dict[str, dict[str, Any]] = {}
         self.holds: dict[str, dict[str, Any]] = {}
         self.charges: dict[tuple[str, str | None], list[int]] = {}  # by hold and draw: the amount, then each corrected
+        self.topups = ModelOfTopups()
         self.remembered: dict[tuple[str, str], tuple[Any, tuple[str, int]]] = {}  # what a key was used for, and where
 
     def judge(self, command: Any, now: datetime) -> tuple[str, tuple[str, int] | set[str]]:
@@ -59,6 +67,8 @@ class Model:
         place = (command.stream_id, account["seq"])
         for name in _names_of(command):
             self.remembered.setdefault(name, (_said_by(command), place))
+        if isinstance(command, TOPUP_COMMANDS):
+            self.topups.by_id[command.topup_id]["last"] = place
         return ACCEPTED, place
 
     def available(self, account_id: str) -> int:
@@ -88,7 +98,8 @@ class Model:
                 if isinstance(command, SettleHold) and said == "ExpireHold":
                     return None  # it may be settled late
                 return said, place
-        return None
+        reached = self.topups.place_of_what_is_reached(command)
+        return None if reached is None else (_said_by(command), reached)
 
     # --- one judge for each command: the reasons against it, or its effect
 
@@ -113,6 +124,13 @@ class Model:
             reasons |= {"InsufficientFunds"}
         if not reasons:
             account["credited"] += amount
+        return reasons
+
+    def _topup(self, command: Any, account: Any, at: datetime, now: datetime) -> set[str]:
+        if account is None:
+            return {"AccountUnknown"}
+        reasons, credited = self.topups.judge(command)
+        account["credited"] += credited
         return reasons
 
     def _change_plan(self, command: ChangePlan, account: Any, at: datetime, now: datetime) -> set[str]:
@@ -324,6 +342,15 @@ def _names_of(command: Any) -> list[tuple[str, str]]:
             return [(command.stream_id, f"settled {command.hold_id}"), (command.stream_id, f"ended {command.hold_id}")]
         case VoidHold() | ExpireHold():
             return [(command.stream_id, f"ended {command.hold_id}")]
+        case RequestTopup():
+            return [(command.stream_id, f"requested {command.idempotency_key}")]
+        case MarkTopupPending():
+            return [(command.stream_id, f"pending {command.topup_id} {command.reference}")]
+        case CreditTopup() | FailTopup() | ExpireTopup():
+            return [(command.stream_id, f"{type(command).__name__} {command.topup_id}")]
+        case ReverseTopup() | ReinstateTopup():
+            said = f"{type(command).__name__} {command.kind} {command.total_microcents} {command.reason}"
+            return [(command.stream_id, f"{said} {command.topup_id}")]
         case _:
             return []
 
@@ -333,16 +360,21 @@ def _said_by(command: Any) -> Any:
     match command:
         case SettleHold():
             return "settled", command.amount_microcents, command.usage
-        case VoidHold() | ExpireHold():
+        case VoidHold() | ExpireHold() | FailTopup():
             return type(command).__name__
         case _:
             return command
 
 
 def _mismatch_of(command: Any) -> str:
+    if isinstance(command, CreditTopup):
+        return "TopupMismatch"
     return "HoldAlreadyEnded" if isinstance(command, SettleHold | VoidHold | ExpireHold) else "IdempotencyMismatch"
 
 
+TOPUP_COMMANDS = (
+    RequestTopup, MarkTopupPending, CreditTopup, ReverseTopup, ReinstateTopup, FailTopup, ExpireTopup,
+)  # fmt: skip
 _JUDGES: dict[type, Any] = {
     OpenAccount: Model._open,
     GrantCredit: Model._grant,
@@ -358,4 +390,5 @@ _JUDGES: dict[type, Any] = {
     VoidHold: Model._end,
     ExpireHold: Model._end,
     RecordPriceEvent: Model._record_price,
+    **dict.fromkeys(TOPUP_COMMANDS, Model._topup),
 }

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ledger import HoldState, StoredEvent
-from ledger.events import HoldPlaced, HoldSettledLate
+from ledger.events import HoldPlaced, HoldSettledLate, TopupCredited
 from ledger.evolve import evolve
 from ledger.group import EndEvent, Group, Loaded, Past
 from ledger.reading import decode_event
@@ -62,6 +62,8 @@ class PaperLog:
             ends=self._of_holds(EndEvent),
             places=self._of_holds(HoldPlaced),
             late=self._of_holds(HoldSettledLate),
+            topups={topup_id: self.events_of_topup(topup_id) for topup_id in self.books.topups},
+            payments={(e.provider, e.payment_id): e.topup_id for e in self.credited()},
         )
         return Group(loaded, now)
 
@@ -69,9 +71,8 @@ class PaperLog:
         """The states, from the events alone."""
         books = Books()
         for stored in self.events:
-            event = stored.event
-            before = books.scope(stored.stream_id, getattr(event, "key_id", None), getattr(event, "hold_id", None))
-            books.put(before, evolve(before, event, stream_id=stored.stream_id, at=stored.at))
+            before = books.scope_of(stored.stream_id, stored.event)
+            books.put(before, evolve(before, stored.event, stream_id=stored.stream_id, at=stored.at))
         return books
 
     def stream(self, stream_id: str) -> list[StoredEvent]:
@@ -79,6 +80,12 @@ class PaperLog:
 
     def hold(self, hold_id: str) -> HoldState:
         return self.books.holds[hold_id]
+
+    def events_of_topup(self, topup_id: str) -> list[StoredEvent]:
+        return [stored for stored in self.events if getattr(stored.event, "topup_id", None) == topup_id]
+
+    def credited(self) -> list[TopupCredited]:
+        return [stored.event for stored in self.events if isinstance(stored.event, TopupCredited)]
 
     def _result(self, outcome: Any, first: int) -> Result:
         if outcome.refusal is not None:
@@ -92,4 +99,4 @@ class PaperLog:
 
 def as_bytes(books: Books) -> bytes:
     """Every state, byte for byte."""
-    return _encode([books.accounts, books.keys, books.holds])
+    return _encode([books.accounts, books.keys, books.holds, books.topups])

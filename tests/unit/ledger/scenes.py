@@ -1,29 +1,39 @@
 """Short words for the commands of a test, all about one account unless told otherwise."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from ledger import (
     PRICE_BOOK,
     AdjustBalance,
     CreateKey,
+    CreditTopup,
     DeleteKey,
     DrawHold,
     ExpireHold,
+    ExpireTopup,
     ExtendHold,
+    FailTopup,
     GrantCredit,
+    MarkTopupPending,
     OpenAccount,
+    Paid,
     RecordPriceEvent,
+    ReinstateTopup,
+    RequestTopup,
     RerateCharge,
+    ReverseTopup,
     SettleHold,
     VoidHold,
 )
-from ledger.events import ProgramPublished
+from ledger.events import ProgramPublished, ReversalKind
 from tests.strategies import PRICE, place_hold
 from tests.unit.ledger.paper_log import PaperLog, Result, as_bytes
 
 A, B = "acct_a", "acct_b"
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+TEN_DOLLARS = Paid("USD", Decimal("10.00"))
 
 
 def open_account(account: str = A, currency: str = "USD") -> OpenAccount:
@@ -40,6 +50,49 @@ def adjust(amount: int, key: str = "adjustment") -> AdjustBalance:
     return AdjustBalance(
         stream_id=A, amount_microcents=amount, reason="goodwill", adjusted_by="user_1", idempotency_key=key
     )
+
+
+def request_topup(
+    topup_id: str = "topup_1", amount: int = 100, *, asked: Paid = TEN_DOLLARS, account: str = A, key: str | None = None
+) -> RequestTopup:
+    return RequestTopup(
+        stream_id=account,
+        topup_id=topup_id,
+        provider="stripe",
+        amount_microcents=amount,
+        asked=asked,
+        requested_by="user_1",
+        idempotency_key=key or topup_id,
+    )
+
+
+def mark_pending(topup_id: str = "topup_1", reference: str = "cs_1", *, account: str = A) -> MarkTopupPending:
+    return MarkTopupPending(stream_id=account, topup_id=topup_id, reference=reference)
+
+
+def credit(topup_id: str = "topup_1", payment_id: str = "pi_1", *, account: str = A, **fields: Any) -> CreditTopup:
+    said = {"provider": "stripe", "paid": TEN_DOLLARS, **fields}
+    return CreditTopup(stream_id=account, topup_id=topup_id, payment_id=payment_id, **said)
+
+
+def reverse(
+    total: int, kind: ReversalKind = "refund", reason: str = "re_1", *, topup_id: str = "topup_1"
+) -> ReverseTopup:
+    return ReverseTopup(stream_id=A, topup_id=topup_id, kind=kind, total_microcents=total, reason=reason)
+
+
+def reinstate(
+    total: int, kind: ReversalKind = "dispute", reason: str = "dp_1 won", *, topup_id: str = "topup_1"
+) -> ReinstateTopup:
+    return ReinstateTopup(stream_id=A, topup_id=topup_id, kind=kind, total_microcents=total, reason=reason)
+
+
+def fail_topup(topup_id: str = "topup_1", reason: str = "card_declined", *, account: str = A) -> FailTopup:
+    return FailTopup(stream_id=account, topup_id=topup_id, reason=reason)
+
+
+def expire_topup(topup_id: str = "topup_1", *, account: str = A) -> ExpireTopup:
+    return ExpireTopup(stream_id=account, topup_id=topup_id)
 
 
 def create_key(key_id: str = "key_1", *, rpm: int | None = None, budget: int | None = None, account: str = A) -> Any:

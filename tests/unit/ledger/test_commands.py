@@ -96,7 +96,7 @@ def test_a_stored_request_hash_is_still_that_of_the_same_command(command: Any, k
     assert stored == request_hash(command).hex()
 
 
-@given(strategies.commands, strategies.commands)
+@given(strategies.commands | strategies.topup_commands, strategies.commands | strategies.topup_commands)
 def test_two_commands_have_one_hash_only_when_they_say_the_same(one: Any, other: Any) -> None:
     assert (one == other) == (request_hash(one) == request_hash(other))
 

@@ -29,8 +29,7 @@ GRANTED = CreditGranted(amount_microcents=1, reason="r", granted_by="u")
 def apply(scene: Scene, event: Any, *, stream_id: str = A) -> Scope:
     """Fold one more event over the scene's states."""
     books = scene.log.books
-    scope = books.scope(stream_id, getattr(event, "key_id", None), getattr(event, "hold_id", None))
-    return evolve(scope, event, stream_id=stream_id, at=NOON)
+    return evolve(books.scope_of(stream_id, event), event, stream_id=stream_id, at=NOON)
 
 
 def test_a_stream_begins_with_its_opening() -> None:
