@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
@@ -71,7 +70,6 @@ EVERY_OUTCOME = {
 }
 
 
-@pytest.mark.money_bug(50, 51)
 def test_any_sequence_of_reports_about_topups_equals_the_model() -> None:
     TopupsMachine.met.clear()
 

@@ -74,7 +74,6 @@ def test_a_payment_is_credited_whatever_became_of_its_topup_meanwhile(life: list
     assert (event.amount_microcents, event.payment_id, event.paid) == (100, "pi_1", TEN_DOLLARS)
 
 
-@pytest.mark.money_bug(50)
 def test_the_same_payment_told_of_five_times_is_credited_once() -> None:
     scene = asked_for(mark_pending())
 
@@ -84,7 +83,6 @@ def test_the_same_payment_told_of_five_times_is_credited_once() -> None:
     assert scene.money() == (100, 0, 0)
 
 
-@pytest.mark.money_bug(48, 49)
 @pytest.mark.parametrize(
     "command",
     [
@@ -111,7 +109,6 @@ def test_a_number_is_the_same_amount_however_many_zeros_it_is_written_with() -> 
     assert asked_for().submit(credit(paid=Paid("USD", Decimal("10"))))[0] == "accepted"
 
 
-@pytest.mark.money_bug(50)
 def test_one_payment_for_two_topups_is_credited_to_the_first_also_in_one_group() -> None:
     scene = asked_for(request_topup("topup_2"))
     scene.group(open_account(B), request_topup("topup_3", account=B))
@@ -123,7 +120,6 @@ def test_one_payment_for_two_topups_is_credited_to_the_first_also_in_one_group()
     assert (scene.money()[0], scene.money(B)[0]) == (100, 0)
 
 
-@pytest.mark.money_bug(50)
 def test_a_second_payment_for_a_credited_topup_is_refused() -> None:
     refusal = asked_for(credit()).refusal(credit(payment_id="pi_2"))
 
@@ -173,7 +169,6 @@ def test_a_pending_topup_takes_the_last_reference_that_it_was_given() -> None:
     assert scene.log.books.topups["topup_1"].reference == "pi_1"
 
 
-@pytest.mark.money_bug(51)
 def test_reports_of_what_was_refunded_so_far_take_the_difference_in_any_order() -> None:
     scene = asked_for(credit())
 
@@ -184,7 +179,6 @@ def test_reports_of_what_was_refunded_so_far_take_the_difference_in_any_order() 
     assert (taken_back(scene), scene.money()) == ((100, 0, 0), (0, 0, 0))
 
 
-@pytest.mark.money_bug(51)
 def test_a_dispute_that_is_won_gives_back_what_was_taken_and_one_that_is_lost_nothing() -> None:
     scene = asked_for(credit(), reverse(25), reverse(75, "dispute", "dp_1"))
     disputed = scene.money()
@@ -196,7 +190,6 @@ def test_a_dispute_that_is_won_gives_back_what_was_taken_and_one_that_is_lost_no
     assert (taken_back(scene), scene.money()) == ((25, 0, 0), (75, 0, 0))
 
 
-@pytest.mark.money_bug(51)
 def test_an_old_report_of_a_dispute_takes_nothing_after_it_was_won() -> None:
     scene = asked_for(credit(), reverse(100, "dispute", "dp_1"), reinstate(0, reason="dp_1 won"))
 
@@ -205,7 +198,6 @@ def test_an_old_report_of_a_dispute_takes_nothing_after_it_was_won() -> None:
     assert (kind, scene.money()) == ("replayed", (100, 0, 0))
 
 
-@pytest.mark.money_bug(51)
 def test_another_dispute_takes_the_same_again_and_the_old_victory_gives_nothing_back() -> None:
     scene = asked_for(credit(), reverse(100, "dispute", "dp_1"), reinstate(0, reason="dp_1 won"))
 
@@ -214,7 +206,6 @@ def test_another_dispute_takes_the_same_again_and_the_old_victory_gives_nothing_
     assert (kinds, scene.money()) == (["accepted", "replayed"], (0, 0, 0))
 
 
-@pytest.mark.money_bug(51)
 def test_what_was_spent_before_it_was_taken_back_is_debt_and_no_hold_is_touched() -> None:
     scene = asked_for(credit(), place("hold_1", 60), settle("hold_1", 60), place("hold_2", 30))
 
