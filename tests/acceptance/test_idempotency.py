@@ -14,6 +14,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from ledger import ExpireHold
+from tests.acceptance.another_process import submit
 from tests.acceptance.client import Answer, chunks_of, tokens_in
 from tests.acceptance.conftest import breakable_demo
 from tests.acceptance.customers import MODEL, Customer, gather, new_customer, unique_prompt
@@ -425,5 +427,26 @@ async def test_a_request_whose_worker_was_killed_is_charged_for_the_answer_that_
     assert served == answer.headers["x-tollgate-hold-id"]
     receipt = await customer.receipt(lost, status="expired")
     assert (receipt["status"], receipt["charged_cents"]) == ("expired", 0)
+    assert_same_answer(answer, await asked.send())
+    await assert_charged_once(customer)
+
+
+@pytest.mark.xfail(strict=True, reason="who lost the key to another try settles its expired hold all the same")
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_whose_hold_was_swept_while_its_worker_lived_on_is_charged_once(
+    customer: Customer, stream: bool
+) -> None:
+    """The worker was cut off from Postgres for longer than two sweeps, and the key was free meanwhile."""
+    asked = KeyedRequest(customer, stream=stream)
+    serving = asyncio.create_task(asked.send(**SLOW))
+    await until(lambda: is_forwarded(customer))
+    [lost] = await customer.holds()
+    await submit(customer.demo, ExpireHold(stream_id=customer.account_id, hold_id=lost, reason="worker_gone"))
+
+    answer = await asked.send_until_answered()
+    await serving
+
+    assert not is_replay(answer)
+    assert (await customer.receipt(lost, status="expired"))["charged_cents"] == 0
     assert_same_answer(answer, await asked.send())
     await assert_charged_once(customer)

@@ -3,23 +3,20 @@
 import os
 import signal
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
-from ledger import ExpireHold, Ledger, PlaceHold, PriceRef, SettleHold, microcents_from_cents, new_id
+from ledger import ExpireHold, PlaceHold, PriceRef, SettleHold, microcents_from_cents, new_id
+from tests.acceptance.another_process import submit
 from tests.acceptance.asked import Asked
 from tests.acceptance.charges import assert_free, assert_paid
 from tests.acceptance.client import Answer, comments_of
-from tests.acceptance.conftest import breakable_demo
-from tests.acceptance.customers import CHAT, MODEL, Customer, new_customer, request, unique_prompt
+from tests.acceptance.customers import CHAT, MODEL, Customer, gather, new_customer, request, unique_prompt
 from tests.acceptance.prices import price_of_usage
-from tests.acceptance.running_demo import RunningDemo, until
-from tests.conftest import APP_SETTINGS
+from tests.acceptance.running_demo import RunningDemo, place_for_demo, until
 
 TOKENS = 6
 
@@ -118,19 +115,6 @@ def expired_and_settled_late(customer: Customer, hold_id: str, charge: Any) -> l
     ]
 
 
-async def submit(demo: RunningDemo, *commands: Any) -> None:
-    """Submit to the ledger of the demo as another of its processes."""
-    async with asyncpg.create_pool(demo.postgres_url, min_size=1, server_settings=APP_SETTINGS) as pool:
-        ledger = await Ledger.open(
-            pool,
-            lambda: asyncpg.connect(demo.postgres_url, server_settings=APP_SETTINGS),
-            lambda: datetime.now(UTC),
-        )
-        for command in commands:
-            await ledger.submit(command)
-        await ledger.close()
-
-
 @pytest.mark.parametrize("hold_id", ["hold_of_nobody", "hold_%00", "acct_1", "hold_" + "x" * 200, "%ff"])
 async def test_what_is_no_receipt_is_not_found(customer: Customer, hold_id: str) -> None:
     assert (await receipt_of(customer, hold_id)).status == 404
@@ -225,17 +209,34 @@ async def test_a_receipt_of_a_stream_that_was_left_tells_what_was_delivered_and_
 
 @pytest_asyncio.fixture(scope="module")
 async def two_backends() -> AsyncIterator[RunningDemo]:
-    """A demo that has two ways to its backend."""
-    async for demo in breakable_demo():
-        url, models = demo.information.backend_url, demo.information.models
-        with demo.settings_file.open("a") as settings:
-            settings.write(f'\n[[backends]]\nname = "other-gpu"\nurl = "{url}"\nmodels = {models}\n')
-        workers = demo.gate_workers
-        for worker in workers:  # new settings are read by new workers
-            os.kill(worker, signal.SIGTERM)
-        await demo.until_workers_serve(instead_of=workers)
-        yield demo
-        await demo.assert_books_in_order()
+    """A demo with one worker, which has two ways to the backend."""
+    async with place_for_demo() as directory:
+        demo = await RunningDemo.start(directory, workers=1)
+        try:
+            await serve_by_another_backend(demo)
+            yield demo
+            await demo.assert_books_in_order()
+        finally:
+            await demo.kill()
+
+
+async def serve_by_another_backend(demo: RunningDemo) -> None:
+    url, models = demo.information.backend_url, demo.information.models
+    with demo.settings_file.open("a") as settings:
+        settings.write(f'\n[[backends]]\nname = "other-gpu"\nurl = "{url}"\nmodels = {models}\n')
+    workers = demo.gate_workers
+    for worker in workers:  # new settings are read by new workers
+        os.kill(worker, signal.SIGTERM)
+    await demo.until_workers_serve(instead_of=workers)
+
+
+@pytest_asyncio.fixture
+async def customer_of_two(two_backends: RunningDemo) -> Customer:
+    """Somebody whose only request will find both backends well: a few failures in a row would close the way to one."""
+    another = await new_customer(two_backends)
+    at_once = {"tokens": 10, "token_latency_ms": 30}  # so that each backend gets one
+    await gather(another.chat(simulate=at_once), another.chat(simulate=at_once))
+    return await new_customer(two_backends)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -243,10 +244,10 @@ async def two_backends() -> AsyncIterator[RunningDemo]:
     ("fault", "outcome"), [({"status": 500}, "refused"), ({"close_before_headers": True}, "broke")], ids=str
 )
 async def test_a_receipt_names_each_backend_that_was_asked_and_has_one_charge(
-    two_backends: RunningDemo, stream: bool, fault: dict[str, Any], outcome: str
+    customer_of_two: Customer, stream: bool, fault: dict[str, Any], outcome: str
 ) -> None:
-    customer = await new_customer(two_backends)
-    await two_backends.backend.post("/_simulator/faults", {**fault, "times": 1})
+    customer = customer_of_two
+    await customer.demo.backend.post("/_simulator/faults", {**fault, "times": 1})
 
     answer = await customer.chat(stream=stream, simulate={"tokens": TOKENS, "token_latency_ms": 1})
 
@@ -264,10 +265,10 @@ async def test_a_receipt_names_each_backend_that_was_asked_and_has_one_charge(
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_receipt_of_a_request_that_no_backend_answered_names_all_of_them(
-    two_backends: RunningDemo, stream: bool
+    customer_of_two: Customer, stream: bool
 ) -> None:
-    customer = await new_customer(two_backends)
-    await two_backends.backend.post("/_simulator/faults", {"status": 503, "times": 2})
+    customer = customer_of_two
+    await customer.demo.backend.post("/_simulator/faults", {"status": 503, "times": 2})
 
     answer = await customer.chat(stream=stream)
 
@@ -278,10 +279,10 @@ async def test_a_receipt_of_a_request_that_no_backend_answered_names_all_of_them
     assert "first_byte_ms" not in receipt["served"]
 
 
-async def test_the_sdks_next_try_has_a_receipt_of_its_own_that_says_so(two_backends: RunningDemo) -> None:
-    customer = await new_customer(two_backends)
+async def test_the_sdks_next_try_has_a_receipt_of_its_own_that_says_so(customer_of_two: Customer) -> None:
+    customer = customer_of_two
     messages: Any = unique_prompt()
-    await two_backends.backend.post("/_simulator/faults", {"status": 500, "times": 2})
+    await customer.demo.backend.post("/_simulator/faults", {"status": 500, "times": 2})
 
     async with customer.async_sdk(max_retries=1) as sdk:
         await sdk.chat.completions.create(model=MODEL, messages=messages)
