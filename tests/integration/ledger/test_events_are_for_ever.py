@@ -7,7 +7,7 @@ import pytest
 
 from ledger import Ledger
 from tests.conftest import Connect
-from tests.unit.ledger.scenes import grant, open_account, place, settle
+from tests.unit.ledger.scenes import credit, grant, open_account, place, request_topup, reverse, settle
 
 CHANGES = (
     "UPDATE events SET balance_microcents = 0",
@@ -65,6 +65,7 @@ async def test_the_application_cannot_remove_what_protects_the_log(written: Ledg
         "DELETE FROM log_heads",
         "DELETE FROM account_states",
         "DELETE FROM key_states",
+        "DELETE FROM topup_states",
         "TRUNCATE open_holds",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -99,6 +100,45 @@ async def test_the_database_refuses_a_second_placing_of_a_hold_even_by_another_a
     for account in ("acct_a", "acct_b"):
         with pytest.raises(asyncpg.UniqueViolationError, match="events_hold_placed_and_ended_once"):
             await insert(pool, type="hold.placed", hold_id="hold_2", stream_id=account)
+
+
+async def test_the_database_refuses_a_second_credit_of_a_topup_or_of_a_payment(pool: asyncpg.Pool) -> None:
+    credited = '{"topup_id":"%s","provider":"stripe","payment_id":"%s"}'
+    await insert(pool, type="topup.credited", payload=credited % ("topup_1", "pi_1"))
+
+    for topup_id, payment_id, constraint in (
+        ("topup_1", "pi_2", "events_topup_requested_and_credited_once"),
+        ("topup_2", "pi_1", "events_payment_credited_once"),
+    ):
+        payload = credited % (topup_id, payment_id)
+        with pytest.raises(asyncpg.UniqueViolationError, match=constraint):
+            await insert(pool, type="topup.credited", stream_id="acct_b", position=100, payload=payload)
+
+
+async def test_the_database_takes_any_number_of_other_events_of_a_topup(pool: asyncpg.Pool) -> None:
+    for n, kind in enumerate(["topup.pending", "topup.reversed", "topup.reversed", "topup.pending"]):
+        await insert(pool, type=kind, payload='{"topup_id":"topup_1"}', seq=100 + n, position=100 + n)
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ("status = 'reversed', payment_id = NULL, credited_at = NULL, refunded = 0", "topup_states_status"),
+        ("amount = 0", "topup_states_amount_positive"),
+        ("payment_id = NULL", "topup_states_credited_by_a_payment"),
+        ("status = 'failed', refunded = 0", "topup_states_credited_by_a_payment"),
+        ("disputed = 61", "topup_states_taken_back_of_what_was_credited"),
+        ("refunded = -1", "topup_states_taken_back_of_what_was_credited"),
+    ],
+)
+async def test_the_database_refuses_a_topup_that_contradicts_itself(
+    ledger: Ledger, pool: asyncpg.Pool, change: str, constraint: str
+) -> None:
+    for command in (open_account(), request_topup(), credit(), reverse(40)):
+        await ledger.submit(command)
+
+    with pytest.raises(asyncpg.CheckViolationError, match=constraint):
+        await pool.execute(f"UPDATE topup_states SET {change}")
 
 
 async def test_the_database_takes_any_number_of_draws_and_extensions_of_a_hold(

@@ -14,14 +14,21 @@ from tests.integration.ledger.stored import broken_rules
 from tests.unit.ledger.scenes import (
     adjust,
     create_key,
+    credit,
     delete_key,
     draw,
     expire,
+    expire_topup,
+    fail_topup,
     grant,
+    mark_pending,
     open_account,
     place,
     publish,
+    reinstate,
+    request_topup,
     rerate,
+    reverse,
     settle,
     void,
 )
@@ -46,6 +53,15 @@ COMMANDS = [
     expire("hold_4"),
     settle("hold_4", 30, usage={"seconds": Decimal("1.50")}),
     rerate("hold_4", 20),
+    request_topup(),
+    mark_pending(),
+    expire_topup(),
+    credit(),
+    reverse(40),
+    reverse(60, "dispute", "dp_1"),
+    reinstate(10),
+    request_topup("topup_2"),
+    fail_topup("topup_2"),
     delete_key(),
     publish(),
 ]
@@ -64,6 +80,8 @@ WITH_OTHER_CONTENT = [
     rerate("hold_1", 260, key_id="key_1"),
     rerate("hold_1", 300, ordinal=2, key_id="key_1"),
     rerate("hold_1", 91, reference="task_1", key_id="key_1"),
+    request_topup(amount=99),
+    credit(payment_id="pi_2"),
     replace(publish(2), idempotency_key="list@1"),
 ]
 
@@ -120,7 +138,7 @@ async def test_the_same_name_with_other_content_is_refused_and_writes_nothing(
     for command in WITH_OTHER_CONTENT:
         with pytest.raises(Refused) as refusal:
             await ledger.submit(command)
-        assert refusal.type.__name__ in ("IdempotencyMismatch", "HoldAlreadyEnded"), command
+        assert refusal.type.__name__ in ("IdempotencyMismatch", "HoldAlreadyEnded", "TopupMismatch"), command
 
     assert len(COMMANDS) == await admin.fetchval("SELECT count(*) FROM events")
 
