@@ -79,6 +79,10 @@ class SimulatedStripe:
         app.on_cleanup.append(self._close)
         return app
 
+    def forget_keys(self) -> None:
+        """As Stripe does after a day: the same Idempotency-Key is a new request."""
+        self._answers.clear()
+
     async def _close(self, app: web.Application) -> None:
         await self.courier.close()
 

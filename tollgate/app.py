@@ -39,6 +39,7 @@ from inference_proxy import (
     translate,
 )
 from ledger import UNREACHABLE, Lease, Ledger, new_id, new_worker_id
+from payments import StripeConfig, TopupRoutes, open_stripe
 from projections import usage_routes
 from tollgate.database import connect, create_pool
 from tollgate.settings import Settings
@@ -62,7 +63,12 @@ GATE = web.AppKey("gate", Gate)
 
 @asynccontextmanager
 async def gate_app(
-    settings: Settings, *, database_url: str, secret: bytes, clock: Callable[[], datetime] = utc_now
+    settings: Settings,
+    *,
+    database_url: str,
+    secret: bytes,
+    stripe: StripeConfig | None = None,
+    clock: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[web.Application]:
     """The application of one gate process, running. Its gate is to be drained before it is left."""
     monotonic = asyncio.get_running_loop().time
@@ -122,6 +128,7 @@ async def gate_app(
             *yuanjing_routes(quoter, prices, authenticator),
             *_account_routes(settings, ledger, tokens, authenticator, clock),
             *usage_routes(ledger, authenticator, clock),
+            *await _topup_routes(stack, stripe, ledger, authenticator, clock),
         ]
         app = build_app(routes, pool, backends)
         app[GATE] = gate
@@ -141,6 +148,17 @@ def _account_routes(
         clock=clock,
         monotonic=asyncio.get_running_loop().time,
     )
+
+
+async def _topup_routes(
+    stack: AsyncExitStack,
+    stripe: StripeConfig | None,
+    ledger: Ledger,
+    authenticator: Authenticator,
+    clock: Callable[[], datetime],
+) -> list[Route]:
+    road = None if stripe is None else await stack.enter_async_context(open_stripe(stripe, ledger, clock))
+    return TopupRoutes(ledger, authenticator, road).routes()
 
 
 def build_app(routes: list[Route], pool: asyncpg.Pool, backends: BackendPool) -> web.Application:

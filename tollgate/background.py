@@ -1,14 +1,17 @@
-"""The background process: projections, the sweep, stored answers. Any number may run; each effect happens once."""
+"""The background process: projections, the sweep, stored answers, payments. Any number may run, each effect is once."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import datetime
 
+import asyncpg
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from prometheus_client import Counter, Gauge
 
 from inference_proxy import KEPT_FOR, AnswerStore
 from ledger import UNREACHABLE, Ledger, LedgerError, Sweeper
+from payments import Inbox, StripeConfig, StripeRoad, open_stripe
 from projections import ProjectionRunner
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool
@@ -17,6 +20,8 @@ from tollgate.database import connect, create_pool
 SWEEP_EVERY_S = 2
 MEASURE_EVERY_S = 2
 PURGE_EVERY_S = 600
+#: Notifications that were answered and then not processed.
+PROCESS_EVERY_S = 2
 
 LAG_EVENTS = Gauge("tollgate_projection_lag_events", "Events not in the usage rows yet.", multiprocess_mode="livemax")
 LAG_SECONDS = Gauge("tollgate_projection_lag_seconds", "Age of the oldest of them.", multiprocess_mode="livemax")
@@ -26,16 +31,26 @@ _log = structlog.get_logger(__name__)
 _PASSING = (*UNREACHABLE, LedgerError)
 
 
-async def run_background(database_url: str, stop: asyncio.Event) -> None:
+async def run_background(database_url: str, stop: asyncio.Event, stripe: StripeConfig | None = None) -> None:
     """Work until told to stop."""
-    pool = await create_pool(database_url)
-    ledger = await Ledger.open(pool, lambda: connect(database_url), utc_now)
+    async with AsyncExitStack() as stack:
+        pool = await create_pool(database_url)
+        stack.push_async_callback(pool.close)
+        ledger = await Ledger.open(pool, lambda: connect(database_url), utc_now)
+        stack.push_async_callback(ledger.close)
+        road = None if stripe is None else await stack.enter_async_context(open_stripe(stripe, ledger, utc_now))
+        await _work(pool, ledger, road, stop)
+
+
+async def _work(pool: asyncpg.Pool, ledger: Ledger, stripe: StripeRoad | None, stop: asyncio.Event) -> None:
     runner = ProjectionRunner(pool)
     sweeper = Sweeper(pool, ledger.submit)
     scheduler = AsyncIOScheduler(timezone="UTC")
     scheduler.add_job(_sweep, "interval", [sweeper], seconds=SWEEP_EVERY_S, next_run_time=utc_now())
     scheduler.add_job(_measure, "interval", [runner], seconds=MEASURE_EVERY_S)
     scheduler.add_job(_purge, "interval", [AnswerStore(ledger)], seconds=PURGE_EVERY_S)
+    if stripe is not None:
+        scheduler.add_job(_process, "interval", [stripe.inbox], seconds=PROCESS_EVERY_S)
     scheduler.start()
     projecting = asyncio.create_task(runner.run(), name="projections")
     try:
@@ -44,8 +59,6 @@ async def run_background(database_url: str, stop: asyncio.Event) -> None:
         scheduler.shutdown(wait=False)
         projecting.cancel()
         await asyncio.gather(projecting, return_exceptions=True)
-        await ledger.close()
-        await pool.close()
 
 
 async def _sweep(sweeper: Sweeper) -> None:
@@ -61,6 +74,14 @@ async def _purge(answers: AnswerStore) -> None:
         await answers.purge(utc_now() - KEPT_FOR)
     except _PASSING as error:
         _log.warning("answers.not_purged", error=repr(error))
+
+
+async def _process(inbox: Inbox) -> None:
+    try:
+        while await inbox.process_waiting():
+            pass
+    except _PASSING as error:
+        _log.warning("payments.not_processed", error=repr(error))
 
 
 async def _measure(runner: ProjectionRunner) -> None:

@@ -12,7 +12,7 @@ from tollgate.database import database
 from tollgate.demo import run_demo
 from tollgate.logging import log_to_stdout
 from tollgate.processes import Supervisor, run_background_process, run_gate_worker, settings_arguments
-from tollgate.settings import Settings, SettingsError, load_settings, server_secret
+from tollgate.settings import Settings, SettingsError, load_settings, server_secret, stripe_config
 
 DEMO_PORT = 8080
 
@@ -32,6 +32,7 @@ def add_commands(commands: Any) -> None:
     demo.add_argument("--port", type=int, default=DEMO_PORT)
     demo.add_argument("--workers", type=int, default=1, help="gate processes")
     demo.add_argument("--token-latency-ms", type=float, default=5.0, help="of the simulated backend")
+    demo.add_argument("--payments", action="store_true", help="top-ups too, by a simulated Stripe")
     demo.set_defaults(run=_demo)
 
 
@@ -62,17 +63,21 @@ async def _serve(options: argparse.Namespace) -> None:
 
 def _gate_worker(options: argparse.Namespace) -> None:
     settings = _settings(options)
-    run_gate_worker(settings, database_url=_given_url(), secret=server_secret(settings))
+    run_gate_worker(settings, database_url=_given_url(), secret=server_secret(settings), stripe=stripe_config(settings))
 
 
 def _worker(options: argparse.Namespace) -> None:
-    load_settings(options.config)
-    run_background_process(_given_url())
+    run_background_process(_given_url(), stripe_config(load_settings(options.config)))
 
 
 async def _demo(options: argparse.Namespace) -> None:
     log_to_stdout()
-    await run_demo(port=options.port, workers=options.workers, token_latency_ms=options.token_latency_ms)
+    await run_demo(
+        port=options.port,
+        workers=options.workers,
+        token_latency_ms=options.token_latency_ms,
+        with_payments=options.payments,
+    )
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
@@ -32,6 +32,8 @@ CONTEXT_LENGTH = 32_768
 CREDIT: Microcents = microcents_from_cents(1000)
 READY_WITHIN_S = 30.0
 ROOT = Path(".tollgate")
+#: Of the simulated Stripe, which no money can be got with.
+STRIPE_SECRETS = {"TOLLGATE_STRIPE_API_KEY": "sk_test_demo", "TOLLGATE_STRIPE_WEBHOOK_SECRETS": "whsec_demo"}
 
 
 class Demo(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,10 +49,11 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
     password: str
     models: list[str]
     backend_url: str
+    stripe_url: str | None  # None: a demo without payments
     pid: int
 
 
-async def run_demo(*, port: int, workers: int, token_latency_ms: float) -> None:
+async def run_demo(*, port: int, workers: int, token_latency_ms: float, with_payments: bool = False) -> None:
     """Run until Ctrl-C or SIGTERM, then leave nothing behind. Raises SettingsError when something is in the way."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -63,12 +66,15 @@ async def run_demo(*, port: int, workers: int, token_latency_ms: float) -> None:
         stack.push_async_callback(_clear, directory)
         directory.mkdir(parents=True)
         backend_url = await stack.enter_async_context(_simulated_backend(directory, token_latency_ms))
-        file = _write_settings(directory, port=port, workers=workers, backend_url=backend_url)
+        stripe_url = await stack.enter_async_context(_simulated_stripe(port)) if with_payments else None
+        file = _write_settings(directory, port=port, workers=workers, backend_url=backend_url, stripe_url=stripe_url)
         settings = load_settings(file, {})
         secret = secrets.token_urlsafe(32)
         url = await stack.enter_async_context(_own_database(settings))
-        demo = await _furnish(url, secret, port=port, backend_url=backend_url)
+        demo = await _furnish(url, secret, port=port, backend_url=backend_url, stripe_url=stripe_url)
         environment = {**os.environ, "TOLLGATE_DATABASE_URL": url, "TOLLGATE_SECRET": secret}
+        if with_payments:
+            environment |= STRIPE_SECRETS
         supervisor = Supervisor(settings, settings_arguments(file), environment)
         supervisor.start()
         stack.push_async_callback(supervisor.stop)
@@ -100,21 +106,26 @@ async def _own_database(settings: Settings) -> AsyncIterator[str]:
         raise SettingsError(f"another demo is starting or running in this directory: {error}") from error
 
 
+def _simulated_backend(directory: Path, token_latency_ms: float) -> AbstractAsyncContextManager[str]:
+    return _simulation(
+        *("simulated_backend", "--models", ",".join(MODELS), "--token-latency-ms", str(token_latency_ms)),
+        *("--context-length", str(CONTEXT_LENGTH), "--journal", str(directory / "backend.jsonl")),
+    )
+
+
+def _simulated_stripe(gate_port: int) -> AbstractAsyncContextManager[str]:
+    return _simulation(
+        *("simulated_stripe", "--api-key", STRIPE_SECRETS["TOLLGATE_STRIPE_API_KEY"]),
+        *("--webhook-url", f"http://127.0.0.1:{gate_port}/v1/topup/stripe/webhook"),
+        *("--webhook-secret", STRIPE_SECRETS["TOLLGATE_STRIPE_WEBHOOK_SECRETS"]),
+    )
+
+
 @asynccontextmanager
-async def _simulated_backend(directory: Path, token_latency_ms: float) -> AsyncIterator[str]:
+async def _simulation(module: str, *arguments: str) -> AsyncIterator[str]:
+    """The module's URL while it runs."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *(
-            "-m",
-            "simulated_backend",
-            "--port",
-            "0",
-            "--models",
-            ",".join(MODELS),
-            "--token-latency-ms",
-            str(token_latency_ms),
-        ),
-        *("--context-length", str(CONTEXT_LENGTH), "--journal", str(directory / "backend.jsonl"), "--die-with-parent"),
+        *(sys.executable, "-m", module, "--port", "0", "--die-with-parent", *arguments),
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
@@ -128,15 +139,19 @@ async def _simulated_backend(directory: Path, token_latency_ms: float) -> AsyncI
         await process.wait()
 
 
-def _write_settings(directory: Path, *, port: int, workers: int, backend_url: str) -> Path:
+def _write_settings(directory: Path, *, port: int, workers: int, backend_url: str, stripe_url: str | None) -> Path:
     template = Template(resources.files("tollgate").joinpath("demo.toml").read_text())
     file = directory / "tollgate.toml"
     places = {"data_dir": directory / "postgres", "write_ahead_dir": directory / "write-ahead"}
-    file.write_text(template.substitute(port=port, workers=workers, backend_url=backend_url, **places))
+    text = template.substitute(port=port, workers=workers, backend_url=backend_url, **places)
+    if stripe_url is not None:
+        # Nobody is sent anywhere: a payer of the demo comes back to where the server says that it lives.
+        text += f'\n[payments.stripe]\napi_url = "{stripe_url}"\nsuccess_url = "http://127.0.0.1:{port}/health"\n'
+    file.write_text(text)
     return file
 
 
-async def _furnish(url: str, secret: str, *, port: int, backend_url: str) -> Demo:
+async def _furnish(url: str, secret: str, *, port: int, backend_url: str, stripe_url: str | None) -> Demo:
     """Prices, a customer with credit, and a key."""
     pool = await create_pool(url)
     ledger = await Ledger.open(pool, lambda: connect(url), utc_now)
@@ -173,6 +188,7 @@ async def _furnish(url: str, secret: str, *, port: int, backend_url: str) -> Dem
         password=password,
         models=list(MODELS),
         backend_url=backend_url,
+        stripe_url=stripe_url,
         pid=os.getpid(),
     )
 
@@ -230,10 +246,23 @@ Tollgate is ready at {demo.server_url}, with 10.00 USD of credit. All of this is
   answer = client.chat.completions.create(model="{demo.models[0]}", messages=messages)
   print(answer.choices[0].message.content, answer.usage)
 
-Ctrl-C stops it and leaves nothing behind.
+{"" if demo.stripe_url is None else _how_to_pay(demo)}Ctrl-C stops it and leaves nothing behind.
 """
     )
     sys.stdout.flush()
+
+
+def _how_to_pay(demo: Demo) -> str:
+    return f"""Top up by the simulated Stripe at {demo.stripe_url}: open the checkout_url and press Pay, or
+
+  curl {demo.base_url}/topup/stripe/checkout \\
+    -H "Authorization: Bearer {demo.api_key}" -H "Content-Type: application/json" -d '{{"amount_cents": 2500}}'
+
+  curl -X POST <checkout_url>
+
+  curl {demo.base_url}/topup/history -H "Authorization: Bearer {demo.api_key}"
+
+"""
 
 
 async def _clear(directory: Path) -> None:

@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import multiprocess
 
+from payments import StripeConfig
 from tollgate.app import GATE, gate_app, utc_now
 from tollgate.background import run_background
 from tollgate.logging import log_to_stdout
@@ -42,28 +43,34 @@ _log = structlog.get_logger(__name__)
 
 
 def run_gate_worker(
-    settings: Settings, *, database_url: str, secret: bytes, clock: Callable[[], datetime] = utc_now
+    settings: Settings,
+    *,
+    database_url: str,
+    secret: bytes,
+    stripe: StripeConfig | None = None,
+    clock: Callable[[], datetime] = utc_now,
 ) -> None:
     """Be one gate process until SIGTERM or SIGINT; then finish what is in flight, and leave."""
     log_to_stdout()
     _die_with_parent()
-    uvloop.run(_serve(settings, database_url, secret, clock))
+    running = gate_app(settings, database_url=database_url, secret=secret, stripe=stripe, clock=clock)
+    uvloop.run(_serve(settings, running))
 
 
-def run_background_process(database_url: str) -> None:
+def run_background_process(database_url: str, stripe: StripeConfig | None = None) -> None:
     """Be the background process until SIGTERM or SIGINT."""
     log_to_stdout()
     _die_with_parent()
 
     async def run() -> None:
-        await run_background(database_url, _stop_signal())
+        await run_background(database_url, _stop_signal(), stripe)
 
     uvloop.run(run())
 
 
-async def _serve(settings: Settings, database_url: str, secret: bytes, clock: Callable[[], datetime]) -> None:
+async def _serve(settings: Settings, running: AbstractAsyncContextManager[web.Application]) -> None:
     stop = _stop_signal()
-    async with gate_app(settings, database_url=database_url, secret=secret, clock=clock) as app:
+    async with running as app:
         runner = web.AppRunner(
             app,
             access_log=None,

@@ -13,11 +13,21 @@ from typing import Annotated
 import msgspec
 
 from inference_proxy import BackendConfig, Model
+from ledger import Microcents
+from ledger.money import MICROCENTS_PER_CENT
+from payments import StripeConfig
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 #: Variables that Tollgate reads. TOLLGATE_TEST_… belong to the test suite.
-VARIABLES = ("TOLLGATE_CONFIG", "TOLLGATE_DATABASE_URL", "TOLLGATE_MIGRATION_DATABASE_URL", "TOLLGATE_SECRET")
+VARIABLES = (
+    "TOLLGATE_CONFIG",
+    "TOLLGATE_DATABASE_URL",
+    "TOLLGATE_MIGRATION_DATABASE_URL",
+    "TOLLGATE_SECRET",
+    "TOLLGATE_STRIPE_API_KEY",
+    "TOLLGATE_STRIPE_WEBHOOK_SECRETS",
+)
 DEFAULT_FILE = Path("tollgate.toml")
 
 
@@ -50,6 +60,19 @@ class PriceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     two_people: bool = False  # a version is put in effect by somebody else than the one who published it
 
 
+class StripeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    success_url: str | None = None  # where a payer comes back to; needed where Stripe's secrets are set
+    cancel_url: str | None = None
+    product_name: str = "Credit"  # on Stripe's page and receipt
+    api_url: str = "https://api.stripe.com"
+
+
+class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    minimum_cents: Annotated[int, msgspec.Meta(ge=1, le=10**11)] = 500  # of one top-up
+    maximum_cents: Annotated[int, msgspec.Meta(ge=1, le=10**11)] = 1_000_000
+    stripe: StripeSettings = StripeSettings()
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of ``tollgate.toml``."""
 
@@ -58,6 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     accounts: AccountSettings = AccountSettings()
     proxy: ProxySettings = ProxySettings()
     prices: PriceSettings = PriceSettings()
+    payments: PaymentSettings = PaymentSettings()
     models: list[Model] = []
     backends: list[BackendConfig] = []
 
@@ -105,6 +129,32 @@ def server_secret(settings: Settings, environment: Mapping[str, str] = os.enviro
     return file.read_bytes()
 
 
+def stripe_config(settings: Settings, environment: Mapping[str, str] = os.environ) -> StripeConfig | None:
+    """How to reach Stripe and to know it: TOLLGATE_STRIPE_API_KEY and TOLLGATE_STRIPE_WEBHOOK_SECRETS (one, or several
+    with commas between them); None, and its routes are off, unless both say something.
+
+    Raises SettingsError when a payer would not know where to go.
+    """
+    payments = settings.payments
+    api_key = environment.get("TOLLGATE_STRIPE_API_KEY", "").strip()
+    listed = environment.get("TOLLGATE_STRIPE_WEBHOOK_SECRETS", "").split(",")
+    webhook_secrets = tuple(filter(None, (secret.strip() for secret in listed)))
+    if not api_key or not webhook_secrets:
+        return None
+    if payments.stripe.success_url is None:
+        raise SettingsError("payments.stripe.success_url is not set: where payers come back to")
+    return StripeConfig(
+        api_key=api_key,
+        webhook_secrets=webhook_secrets,
+        success_url=payments.stripe.success_url,
+        cancel_url=payments.stripe.cancel_url,
+        product_name=payments.stripe.product_name,
+        api_url=payments.stripe.api_url,
+        minimum=Microcents(payments.minimum_cents * MICROCENTS_PER_CENT),
+        maximum=Microcents(payments.maximum_cents * MICROCENTS_PER_CENT),
+    )
+
+
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     for name in environment:
         if name.startswith("TOLLGATE_") and not name.startswith("TOLLGATE_TEST_") and name not in VARIABLES:
@@ -112,6 +162,8 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
 
 
 def _refuse_contradictions(settings: Settings, environment: Mapping[str, str]) -> None:
+    if settings.payments.minimum_cents > settings.payments.maximum_cents:
+        raise SettingsError("payments.minimum_cents is above payments.maximum_cents")
     models = [model.id for model in settings.models]
     for names, what in ((models, "models"), ([b.name for b in settings.backends], "backends")):
         for name in names:

@@ -1,0 +1,90 @@
+"""A top-up from the customer's wish to the page where it is paid.
+
+The wish is committed before Stripe hears of it, and its id is Stripe's idempotency key: so there is no payment that was
+not asked for, and whoever repeats a request, because its answer was lost, comes to the same page.
+"""
+
+import hashlib
+
+import structlog
+
+from accounts import account_of
+from ledger import Ledger, MarkTopupPending, Microcents, RequestTopup, TopupState, cents_text, new_id
+from ledger.commands import FailTopup
+from ledger.events import Paid
+from payments.errors import AmountRefused, ProviderRefused, TopupClosed
+from payments.smallest_units import major_units, units_in
+from payments.stripe_api import PROVIDER, CheckoutSession, Order, StripeApi
+
+_log = structlog.get_logger(__name__)
+
+
+class Checkouts:
+    """Sessions at Stripe for customers who want to pay between ``minimum`` and ``maximum``, both included."""
+
+    def __init__(self, ledger: Ledger, api: StripeApi, *, minimum: Microcents, maximum: Microcents) -> None:
+        self._ledger = ledger
+        self._api = api
+        self._minimum = minimum
+        self._maximum = maximum
+
+    async def begin(
+        self, account_id: str, *, amount: Microcents, requested_by: str, idempotency_key: str | None
+    ) -> tuple[TopupState, CheckoutSession]:
+        """The top-up, and the session where it is paid; for the same key the same ones.
+
+        Raises AmountRefused, TopupClosed, ProviderUnavailable, ProviderRefused; accounts.AccountNotFound; the ledger's
+        IdempotencyMismatch and LedgerUnavailable.
+        """
+        account = await account_of(self._ledger, account_id)
+        if not self._minimum <= amount <= self._maximum:
+            smallest, largest = cents_text(self._minimum), cents_text(self._maximum)
+            raise AmountRefused(f"a top-up is from {smallest} to {largest} cents")
+        units = units_in(amount, account.currency)
+        topup_id = new_id("topup") if idempotency_key is None else _topup_id_of(account_id, idempotency_key)
+        await self._ledger.submit(
+            RequestTopup(
+                stream_id=account_id,
+                topup_id=topup_id,
+                provider=PROVIDER,
+                amount_microcents=amount,
+                asked=Paid(account.currency, major_units(units, account.currency)),
+                requested_by=requested_by,
+                idempotency_key=topup_id,
+            )
+        )
+        order = Order(account_id=account_id, topup_id=topup_id, units=units, currency=account.currency)
+        topup = await self._topup(order)
+        session = await self._session(topup, order)
+        if session.url is None or topup.status not in ("requested", "pending"):
+            raise TopupClosed(topup_id, topup.status if session.url is not None else session.status)
+        return topup, session
+
+    async def _session(self, topup: TopupState, order: Order) -> CheckoutSession:
+        # Stripe forgets an idempotency key after a day; the books do not forget the session, and one top-up has one.
+        if topup.reference is not None:
+            return await self._api.session(topup.reference)
+        if topup.status != "requested":
+            raise TopupClosed(topup.topup_id, topup.status)
+        try:
+            session = await self._api.create_session(order)
+        except ProviderRefused as refused:
+            await self._ledger.submit(
+                FailTopup(stream_id=order.account_id, topup_id=order.topup_id, reason=str(refused))
+            )
+            raise
+        await self._ledger.submit(
+            MarkTopupPending(stream_id=order.account_id, topup_id=order.topup_id, reference=session.id)
+        )
+        _log.info("topup.pending", account_id=order.account_id, topup_id=order.topup_id, reference=session.id)
+        return session
+
+    async def _topup(self, order: Order) -> TopupState:
+        topup = await self._ledger.topup(order.account_id, order.topup_id)
+        assert topup is not None  # its request was just committed
+        return topup
+
+
+def _topup_id_of(account_id: str, idempotency_key: str) -> str:
+    """One top-up for each key of an account; the same again when the request is."""
+    return "topup_" + hashlib.sha256(f"{account_id}\0{idempotency_key}".encode()).hexdigest()[:26]

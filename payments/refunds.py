@@ -1,0 +1,69 @@
+"""Refunds from our side: through Stripe, and booked from its answer or from its notification, whichever comes first."""
+
+import structlog
+
+from accounts import account_of
+from ledger import Ledger, Microcents, TopupState, cents_text, load_queries
+from payments.errors import NotRefundable, TopupNotFound
+from payments.smallest_units import microcents_in, units_in
+from payments.stripe_api import PROVIDER, Refund, StripeApi
+from payments.stripe_booking import StripeBooking
+
+_queries = load_queries("payments")
+_log = structlog.get_logger(__name__)
+
+
+class Refunds:
+    """Gives back what customers paid and have not spent."""
+
+    def __init__(self, ledger: Ledger, api: StripeApi, booking: StripeBooking) -> None:
+        self._ledger = ledger
+        self._api = api
+        self._booking = booking
+
+    async def refund(
+        self, topup_id: str, *, amount: Microcents | None, reason: str, idempotency_key: str | None
+    ) -> tuple[TopupState, Microcents]:
+        """Give back ``amount``, or all that can be; returns the top-up as it is then, and what was given back.
+
+        The same key again gives nothing back a second time. Without one, it is the refund that brings what is given
+        back in all to the same sum. Raises TopupNotFound, NotRefundable, AmountRefused; Break, ProviderRefused, and
+        ProviderUnavailable or ledger.LedgerUnavailable, after which the same again finds out what became of it.
+        """
+        topup = await self._topup(topup_id)
+        if topup.payment_id is None or topup.provider != PROVIDER:
+            raise NotRefundable(topup_id, f"it is {topup.status}, by {topup.provider}")
+        wished = await self._refundable(topup) if amount is None else amount
+        key = idempotency_key or f"{topup_id}:{topup.refunded + wished}"
+        made_before = [each for each in await self._api.refunds_of(topup.payment_id) if each.is_of(key)]
+        refund = made_before[0] if made_before else await self._make(topup, topup.payment_id, wished, key, reason)
+        charge = await self._api.charge(refund.charge)
+        await self._booking.book_refunds(topup, charge, f"{refund.id}: {reason}")
+        _log.info("topup.refunded", topup_id=topup_id, refund_id=refund.id, status=refund.status)
+        return await self._topup(topup_id), microcents_in(refund.amount, topup.asked_currency)
+
+    async def _make(self, topup: TopupState, payment_id: str, amount: Microcents, key: str, reason: str) -> Refund:
+        most = await self._refundable(topup)
+        if not 0 < amount <= most:
+            rule = f"{cents_text(amount)} cents are not above zero and at most the {cents_text(most)} that are left"
+            raise NotRefundable(topup.topup_id, rule)
+        units = units_in(amount, topup.asked_currency)
+        return await self._api.refund(payment_id, units, key=key, note=reason)
+
+    async def _refundable(self, topup: TopupState) -> Microcents:
+        """What was paid, is not taken back, and is neither held nor spent.
+
+        A request may still spend it while Stripe is asked; what it spends is debt then, as after a dispute.
+        """
+        account = await account_of(self._ledger, topup.account_id)
+        most = Microcents(max(min(topup.amount - topup.reversed, account.available), 0))
+        whole = microcents_in(1, topup.asked_currency)
+        return Microcents(most - most % whole)
+
+    async def _topup(self, topup_id: str) -> TopupState:
+        shards = list(range(self._ledger.shards))
+        account_id = await self._ledger.pool.fetchval(_queries["account_of_topup"], shards, topup_id)
+        topup = None if account_id is None else await self._ledger.topup(account_id, topup_id)
+        if topup is None:
+            raise TopupNotFound(topup_id)
+        return topup

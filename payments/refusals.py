@@ -1,0 +1,39 @@
+"""The one table from this room's errors to the answers on the wire."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from payments.errors import (
+    AmountRefused,
+    PaymentsError,
+    PaymentsNotConfigured,
+    ProviderRefused,
+    ProviderUnavailable,
+    TopupClosed,
+    WebhookRefused,
+)
+from wire import ApiError
+
+_CODES: dict[type[PaymentsError], str] = {
+    PaymentsNotConfigured: "payments_not_configured",
+    AmountRefused: "invalid_request",
+    TopupClosed: "conflict",
+    WebhookRefused: "invalid_request",
+    ProviderUnavailable: "payment_provider_unavailable",
+    ProviderRefused: "payment_provider_error",
+}
+_AGAIN = {"retry-after": "2", "retry-after-ms": "2000", "x-should-retry": "true"}
+
+
+@contextmanager
+def as_api_errors() -> Iterator[None]:
+    """What this room refuses inside leaves as the ApiError that says so. Errors of the ledger pass."""
+    try:
+        yield
+    except (ProviderUnavailable, ProviderRefused) as error:  # what it says is for the log, not for customers
+        passes = isinstance(error, ProviderUnavailable)
+        message = f"{error.provider} " + ("does not answer; try again" if passes else "did not accept the payment")
+        raise ApiError(_CODES[type(error)], message, headers=_AGAIN if passes else {}) from error
+    except PaymentsError as error:
+        param = "amount_cents" if isinstance(error, AmountRefused) else None
+        raise ApiError(_CODES[type(error)], str(error), param=param) from error

@@ -1,0 +1,218 @@
+"""From what Stripe tells to what is booked.
+
+Events come late, twice, and in any order, and one payment is told of by several. So nothing here depends on which came
+before: crediting is keyed on the payment itself; whatever takes money back credits first what it takes it from; refunds
+are cumulative; and of disputes only what they are now is booked, whatever the event says that they were.
+
+An order is found by the metadata that we gave it, and then compared with our own request: its provider, session, amount
+and currency. The metadata alone is never believed.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from ledger import (
+    CreditTopup,
+    ExpireTopup,
+    FailTopup,
+    Ledger,
+    Microcents,
+    Paid,
+    Refused,
+    ReinstateTopup,
+    ReverseTopup,
+    TopupState,
+)
+from ledger.commands import TopupCommand
+from ledger.errors import TopupOver
+from payments.errors import Break
+from payments.smallest_units import major_units, microcents_in
+from payments.stripe_api import (
+    ACCOUNT_METADATA,
+    PROVIDER,
+    TOPUP_METADATA,
+    Charge,
+    CheckoutSession,
+    Dispute,
+    Metadata,
+    PaymentIntent,
+    StripeApi,
+)
+from payments.stripe_events import read_head, read_subject
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of a notification, for people to read."""
+
+    status: Literal["processed", "ignored"]
+    text: str
+
+
+NOT_OURS = Outcome("ignored", "not an order of ours")
+
+
+class StripeBooking:
+    """Books events. Any number of processes may book the same one at once; each effect happens once."""
+
+    def __init__(self, ledger: Ledger, api: StripeApi) -> None:
+        self._ledger = ledger
+        self._api = api
+
+    async def book(self, body: bytes) -> Outcome:
+        """Book what an event of Stripe's says.
+
+        Raises Break when it does not fit the books; ProviderUnavailable, ProviderRefused, and ledger.LedgerUnavailable
+        or one of ledger.UNREACHABLE when it has to be tried again.
+        """
+        match read_head(body).type:
+            case "checkout.session.completed" | "checkout.session.async_payment_succeeded":
+                return await self._session_completed(read_subject(body, CheckoutSession))
+            case "checkout.session.async_payment_failed":
+                return await self._session_failed(read_subject(body, CheckoutSession))
+            case "checkout.session.expired":
+                return await self._session_expired(read_subject(body, CheckoutSession))
+            case "payment_intent.succeeded":
+                return await self._paid(read_subject(body, PaymentIntent))
+            case "charge.refunded":
+                return await self._refunded(read_subject(body, Charge))
+            case type_ if type_.startswith("charge.dispute."):
+                return await self._disputed(read_subject(body, Dispute))
+            case type_:
+                return Outcome("ignored", f"{type_} moves no money of ours")
+
+    async def book_refunds(self, topup: TopupState, charge: Charge, reason: str) -> None:
+        """Take back what Stripe has given back of a charge so far. Raises as ``book``."""
+        self._require_currency(topup, charge.currency)
+        total = microcents_in(charge.amount_refunded, topup.asked_currency)
+        await self._submit(
+            ReverseTopup(
+                stream_id=topup.account_id,
+                topup_id=topup.topup_id,
+                kind="refund",
+                total_microcents=total,
+                reason=reason,
+            )
+        )
+
+    async def _session_completed(self, session: CheckoutSession) -> Outcome:
+        topup = await self._topup_of_session(session)
+        if topup is None:
+            return NOT_OURS
+        if session.payment_status == "unpaid":
+            return Outcome("ignored", f"{topup.topup_id}: the payment is under way")
+        if session.payment_intent is None or session.amount_total is None or session.currency is None:
+            raise Break("no_payment", f"{topup.topup_id}: {session.id} is {session.payment_status} without a payment")
+        return await self._credit(topup, session.payment_intent, session.amount_total, session.currency)
+
+    async def _session_failed(self, session: CheckoutSession) -> Outcome:
+        topup = await self._topup_of_session(session)
+        if topup is None:
+            return NOT_OURS
+        reason = f"the payment of {session.id} failed"
+        return await self._end(FailTopup(stream_id=topup.account_id, topup_id=topup.topup_id, reason=reason))
+
+    async def _session_expired(self, session: CheckoutSession) -> Outcome:
+        topup = await self._topup_of_session(session)
+        if topup is None:
+            return NOT_OURS
+        return await self._end(ExpireTopup(stream_id=topup.account_id, topup_id=topup.topup_id))
+
+    async def _paid(self, payment: PaymentIntent) -> Outcome:
+        topup = await self._topup_of(payment.metadata)
+        if topup is None:
+            return NOT_OURS
+        return await self._credit(topup, payment.id, payment.amount_received, payment.currency)
+
+    async def _refunded(self, charge: Charge) -> Outcome:
+        topup = await self._topup_of(charge.metadata)
+        if topup is None or charge.payment_intent is None:
+            return NOT_OURS
+        await self._credit(topup, charge.payment_intent, charge.amount_captured, charge.currency)
+        await self.book_refunds(topup, charge, f"{charge.id} was refunded")
+        return Outcome("processed", f"{topup.topup_id}: {charge.amount_refunded} {charge.currency} refunded in all")
+
+    async def _disputed(self, told: Dispute) -> Outcome:
+        if told.payment_intent is None:
+            return NOT_OURS
+        payment = await self._api.payment(told.payment_intent)
+        topup = await self._topup_of(payment.metadata)
+        if topup is None:
+            return NOT_OURS
+        await self._credit(topup, payment.id, payment.amount_received, payment.currency)
+        disputes = await self._api.disputes_of(payment.id)
+        booked = None
+        # Somebody else may book what was true a moment before us: we are done when what we booked is still so.
+        while disputes != booked:
+            await self._book_disputes(topup, disputes)
+            booked, disputes = disputes, await self._api.disputes_of(payment.id)
+        states = ", ".join(f"{dispute.id} {dispute.status}" for dispute in disputes)
+        return Outcome("processed", f"{topup.topup_id}: {states}")
+
+    async def _book_disputes(self, topup: TopupState, disputes: list[Dispute]) -> None:
+        """Up to what the disputes take by now, or down to it: one of the two does nothing."""
+        total = 0
+        for dispute in disputes:
+            self._require_currency(topup, dispute.currency)
+            if dispute.has_taken_money:
+                total += microcents_in(dispute.amount, topup.asked_currency)
+        reason = ", ".join(f"{dispute.id} {dispute.status}" for dispute in disputes)
+        for command in (ReverseTopup, ReinstateTopup):
+            await self._submit(
+                command(
+                    stream_id=topup.account_id,
+                    topup_id=topup.topup_id,
+                    kind="dispute",
+                    total_microcents=Microcents(total),
+                    reason=reason,
+                )
+            )
+
+    async def _topup_of_session(self, session: CheckoutSession) -> TopupState | None:
+        topup = await self._topup_of(session.metadata)
+        # Without a reference, we were killed between making the session and noting it.
+        if topup is not None and topup.reference not in (None, session.id):
+            raise Break("session", f"{topup.topup_id}: was to be paid by {topup.reference}, not by {session.id}")
+        return topup
+
+    async def _topup_of(self, metadata: Metadata) -> TopupState | None:
+        """What was asked for; None when it was not us who asked. Raises Break when we have not asked for this."""
+        account_id, topup_id = metadata.get(ACCOUNT_METADATA), metadata.get(TOPUP_METADATA)
+        if account_id is None and topup_id is None:
+            return None
+        topup = await self._ledger.topup(account_id or "", topup_id or "")
+        if topup is None:
+            raise Break("unknown", f"account {account_id} has not asked for a top-up {topup_id}")
+        if topup.provider != PROVIDER:
+            raise Break("provider", f"{topup_id}: was to be paid by {topup.provider}")
+        return topup
+
+    async def _credit(self, topup: TopupState, payment_id: str, units: int, currency: str) -> Outcome:
+        paid = Paid(currency.upper(), major_units(units, currency.upper()))
+        await self._submit(
+            CreditTopup(
+                stream_id=topup.account_id,
+                topup_id=topup.topup_id,
+                provider=PROVIDER,
+                payment_id=payment_id,
+                paid=paid,
+            )
+        )
+        return Outcome("processed", f"{topup.topup_id}: credited for {payment_id}")
+
+    async def _end(self, command: FailTopup | ExpireTopup) -> Outcome:
+        try:
+            await self._ledger.submit(command)
+        except TopupOver as over:
+            return Outcome("ignored", str(over))
+        return Outcome("processed", f"{command.topup_id}: {type(command).__name__}")
+
+    async def _submit(self, command: TopupCommand) -> None:
+        try:
+            await self._ledger.submit(command)
+        except Refused as refused:
+            raise Break(type(refused).__name__, str(refused)) from refused
+
+    def _require_currency(self, topup: TopupState, currency: str) -> None:
+        if currency.upper() != topup.asked_currency:
+            raise Break("currency", f"{topup.topup_id}: asked in {topup.asked_currency}, told of {currency}")

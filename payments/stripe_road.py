@@ -1,0 +1,43 @@
+"""Everything that one process does with one account at Stripe, put together."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import aiohttp
+import msgspec
+
+from ledger import Ledger
+from payments.checkouts import Checkouts
+from payments.inbox import Inbox
+from payments.notifications import NotificationStore
+from payments.refunds import Refunds
+from payments.stripe_api import PROVIDER, StripeApi, StripeConfig
+from payments.stripe_booking import StripeBooking
+
+
+class StripeRoad(msgspec.Struct, frozen=True, kw_only=True):
+    """How money comes in by Stripe, and goes back."""
+
+    webhook_secrets: tuple[str, ...]
+    checkouts: Checkouts
+    refunds: Refunds
+    inbox: Inbox
+
+
+@asynccontextmanager
+async def open_stripe(config: StripeConfig, ledger: Ledger, clock: Callable[[], datetime]) -> AsyncIterator[StripeRoad]:
+    """The road, until it is left; then what was begun is finished."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        api = StripeApi(config, session)
+        booking = StripeBooking(ledger, api)
+        inbox = Inbox(NotificationStore(ledger.pool), {PROVIDER: booking.book}, clock)
+        try:
+            yield StripeRoad(
+                webhook_secrets=config.webhook_secrets,
+                checkouts=Checkouts(ledger, api, minimum=config.minimum, maximum=config.maximum),
+                refunds=Refunds(ledger, api, booking),
+                inbox=inbox,
+            )
+        finally:
+            await inbox.close()

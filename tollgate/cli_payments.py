@@ -1,0 +1,113 @@
+"""``tollgate payments``: what providers told us, told again; and refunds."""
+
+import argparse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ledger import Microcents, microcents_from_cents, units_text
+from payments import Notification, NotificationsAsked, NotificationStore, PaymentsNotConfigured, StripeRoad, open_stripe
+from tollgate.app import utc_now
+from tollgate.cli_accounts import exact_number, open_ledger
+from tollgate.cli_price_book import moment
+from tollgate.settings import load_settings, stripe_config
+
+PROVIDERS = ("stripe",)
+STATUSES = ("received", "processed", "ignored", "broken")
+
+
+def add_commands(commands: Any) -> None:
+    """Add this module's commands to the parser."""
+    payments = commands.add_parser("payments", help="notifications of providers, refunds").add_subparsers(required=True)
+    listed = payments.add_parser("notifications", help="list what providers told us, and what came of it")
+    listed.set_defaults(run=_list)
+    replay = payments.add_parser("replay", help="process notifications again; nothing is booked twice")
+    replay.set_defaults(run=_replay)
+    for command in (listed, replay):
+        command.add_argument("--from", dest="start", type=moment, help="RFC 3339, of the first delivery")
+        command.add_argument("--to", dest="until", type=moment, help="RFC 3339, not included")
+        command.add_argument("--provider", choices=PROVIDERS)
+        command.add_argument("--id", help="ours, or the provider's of the event")
+        command.add_argument("--status", choices=STATUSES)
+    refund = payments.add_parser("refund", help="give back what was paid and is neither held nor spent")
+    refund.add_argument("topup_id", metavar="TOPUP")
+    refund.add_argument("--amount", dest="amount_cents", metavar="CENTS", type=exact_number, help="default: all of it")
+    refund.add_argument("--reason", required=True, help="why; in the books, and at the provider")
+    refund.add_argument("--idempotency-key", default=None, help="the same key again has no second effect")
+    refund.set_defaults(run=_refund)
+
+
+async def _list(options: argparse.Namespace) -> None:
+    async with open_ledger(load_settings(options.config)) as ledger:
+        table = _table()
+        async for notification in NotificationStore(ledger.pool).asked(_asked(options)):
+            _add(table, notification)
+    Console().print(table)
+
+
+async def _replay(options: argparse.Namespace) -> int:
+    async with _opened(options) as road:
+        table = _table()
+        not_done = 0
+        async for notification in road.inbox.replay(_asked(options)):
+            _add(table, notification)
+            not_done += notification.status in ("received", "broken")
+    Console().print(table)
+    return 1 if not_done else 0
+
+
+async def _refund(options: argparse.Namespace) -> None:
+    amount: Microcents | None = None
+    if options.amount_cents is not None:
+        amount = microcents_from_cents(options.amount_cents)
+    async with _opened(options) as road:
+        topup, given_back = await road.refunds.refund(
+            options.topup_id, amount=amount, reason=options.reason, idempotency_key=options.idempotency_key
+        )
+    currency = topup.asked_currency
+    print(
+        f"{topup.topup_id}  refunded {units_text(given_back, currency)}  "
+        f"{units_text(topup.reversed, currency)} of {units_text(topup.amount, currency)} in all"
+    )
+
+
+@asynccontextmanager
+async def _opened(options: argparse.Namespace) -> AsyncIterator[StripeRoad]:
+    settings = load_settings(options.config)
+    config = stripe_config(settings)
+    if config is None:
+        raise PaymentsNotConfigured("stripe")
+    async with open_ledger(settings) as ledger, open_stripe(config, ledger, utc_now) as road:
+        yield road
+
+
+def _asked(options: argparse.Namespace) -> NotificationsAsked:
+    return NotificationsAsked(
+        start=options.start,
+        until=options.until,
+        provider=options.provider,
+        id=options.id,
+        status=options.status,
+    )
+
+
+def _table() -> Table:
+    table = Table()
+    for column in ("received", "id", "event", "type", "times", "status", "outcome"):
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _add(table: Table, notification: Notification) -> None:
+    table.add_row(
+        f"{notification.received_at:%Y-%m-%dT%H:%M:%SZ}",
+        notification.id,
+        notification.event_id,
+        notification.event_type,
+        str(notification.deliveries),
+        notification.status,
+        notification.outcome or "",
+    )
