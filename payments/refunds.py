@@ -34,6 +34,8 @@ class Refunds:
         if topup.payment_id is None or topup.provider != PROVIDER:
             raise NotRefundable(topup_id, f"it is {topup.status}, by {topup.provider}")
         wished = await self._refundable(topup) if amount is None else amount
+        if wished <= 0 and idempotency_key is None:
+            raise NotRefundable(topup_id, "there is nothing to give back")
         key = idempotency_key or f"{topup_id}:{topup.refunded + wished}"
         made_before = [each for each in await self._api.refunds_of(topup.payment_id) if each.is_of(key)]
         refund = made_before[0] if made_before else await self._make(topup, topup.payment_id, wished, key, reason)

@@ -50,6 +50,7 @@ class SimulatedStripe:
         self._api_key = api_key
         self._answers: dict[str, tuple[bytes, int, bytes]] = {}  # by Idempotency-Key: of which request, what was said
         self.requests: list[dict[str, Any]] = []
+        self.after_request: Callable[[str], None] = lambda path: None  # is told the path of each that was carried out
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._as_stripe_would])
@@ -106,6 +107,7 @@ class SimulatedStripe:
             raise StripeRefusal("Invalid API Key provided", status=401)
         answer = await self._once(request, handler)
         self.requests.append({"method": request.method, "path": request.path, "status": answer.status})
+        self.after_request(request.path)
         if faults.lose_answer and request.transport is not None:
             request.transport.abort()
         return answer
