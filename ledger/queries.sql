@@ -28,12 +28,17 @@ WHERE shard = $1 AND payload ->> 'topup_id' = ANY ($2) AND type LIKE 'topup.%'
 ORDER BY position
 
 -- credited_payments --
--- Which top-ups these payments were credited to.
+-- Which top-ups these payments were credited to. Looked up one by one: before the first ANALYZE nothing is known of what
+-- the index is over, and a plain join goes through every payment that was ever credited.
 -- $1 shard, $2 and $3 providers and their payments
-SELECT provider, payment_id, payload ->> 'topup_id' AS topup_id
-FROM events JOIN unnest($2::text[], $3::text[]) AS asked (provider, payment_id)
-    ON payload ->> 'provider' = provider AND payload ->> 'payment_id' = payment_id
-WHERE shard = $1 AND type = 'topup.credited'
+SELECT provider, payment_id, topup_id
+FROM unnest($2::text[], $3::text[]) AS asked (provider, payment_id)
+CROSS JOIN LATERAL (
+    SELECT payload ->> 'topup_id' AS topup_id FROM events
+    WHERE shard = $1 AND type = 'topup.credited'
+      AND payload ->> 'provider' = asked.provider AND payload ->> 'payment_id' = asked.payment_id
+    LIMIT 1
+) credited
 
 -- shards --
 -- The log shards, fixed when the ledger was created.
