@@ -131,6 +131,7 @@ class StripeConfig(msgspec.Struct, frozen=True, kw_only=True):
     cancel_url: str | None = None
     product_name: str = "Credit"
     api_url: str = DEFAULT_URL
+    timeout_s: int = TIMEOUT_S
 
     def __repr__(self) -> str:
         return f"StripeConfig(api_url={self.api_url!r})"
@@ -140,7 +141,7 @@ class StripeApi:
     """Each method raises ProviderUnavailable or ProviderRefused; none changes anything twice for the same key."""
 
     def __init__(self, config: StripeConfig, session: aiohttp.ClientSession) -> None:
-        http = stripe.AIOHTTPClient(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), session=session)
+        http = stripe.AIOHTTPClient(timeout=aiohttp.ClientTimeout(total=config.timeout_s), session=session)
         self._config = config
         self._client = stripe.StripeClient(
             config.api_key,

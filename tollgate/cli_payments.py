@@ -5,9 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from ledger import Microcents, microcents_from_cents, units_text
 from payments import Notification, NotificationsAsked, NotificationStore, PaymentsNotConfigured, StripeRoad, open_stripe
 from tollgate.app import utc_now
@@ -42,20 +39,16 @@ def add_commands(commands: Any) -> None:
 
 async def _list(options: argparse.Namespace) -> None:
     async with open_ledger(load_settings(options.config)) as ledger:
-        table = _table()
         async for notification in NotificationStore(ledger.pool).asked(_asked(options)):
-            _add(table, notification)
-    Console().print(table)
+            _print(notification)
 
 
 async def _replay(options: argparse.Namespace) -> int:
     async with _opened(options) as road:
-        table = _table()
         not_done = 0
         async for notification in road.inbox.replay(_asked(options)):
-            _add(table, notification)
+            _print(notification)
             not_done += notification.status in ("received", "broken")
-    Console().print(table)
     return 1 if not_done else 0
 
 
@@ -94,20 +87,9 @@ def _asked(options: argparse.Namespace) -> NotificationsAsked:
     )
 
 
-def _table() -> Table:
-    table = Table()
-    for column in ("received", "id", "event", "type", "times", "status", "outcome"):
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _add(table: Table, notification: Notification) -> None:
-    table.add_row(
-        f"{notification.received_at:%Y-%m-%dT%H:%M:%SZ}",
-        notification.id,
-        notification.event_id,
-        notification.event_type,
-        str(notification.deliveries),
-        notification.status,
-        notification.outcome or "",
+def _print(notification: Notification) -> None:
+    print(
+        f"{notification.received_at:%Y-%m-%dT%H:%M:%SZ}  {notification.id}  {notification.event_id}"
+        f"  {notification.event_type}  {notification.status}  {notification.outcome or 'not processed yet'}"
+        f"  (delivered {notification.deliveries} times)"
     )

@@ -262,6 +262,9 @@ def _how_to_pay(demo: Demo) -> str:
 
   curl {demo.base_url}/topup/history -H "Authorization: Bearer {demo.api_key}"
 
+  {" ".join(f"{name}={value}" for name, value in STRIPE_SECRETS.items())} \\
+    tollgate --config {ROOT / "demo" / "tollgate.toml"} payments refund <topup_id> --reason demo
+
 """
 
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -41,6 +41,7 @@ class Information(msgspec.Struct, frozen=True):
     models: list[str]
     backend_url: str
     pid: int
+    stripe_url: str | None = None  # of a demo with payments
 
 
 class Generated(msgspec.Struct, frozen=True):
@@ -127,11 +128,12 @@ class RunningDemo:
         self.workers = workers
 
     @classmethod
-    async def start(cls, directory: Directory, *, workers: int = 4) -> Self:
+    async def start(cls, directory: Directory, *, workers: int = 4, flags: Sequence[str] = ()) -> Self:
         port = free_port()
         with directory.out.open("wb") as out:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "tollgate.cli", "demo", "--port", str(port), "--workers", str(workers)),
+                *flags,
                 cwd=directory.home,
                 env=directory.environment,
                 stdout=out,

@@ -197,6 +197,7 @@ async def open_till(ledger: Ledger, clock: Clock, *, configured: bool = True) ->
             api_url=str(server.make_url("/")).rstrip("/"),
             minimum=microcents_from_cents(Decimal(500)),
             maximum=microcents_from_cents(Decimal(100_000)),
+            timeout_s=1,
         )
         async with open_stripe(config, ledger, clock) as road:
             routes = TopupRoutes(ledger, authenticator, road if configured else None).routes()

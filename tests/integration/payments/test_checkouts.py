@@ -102,6 +102,15 @@ async def test_when_stripe_is_away_the_same_key_goes_on_later(till: Till, payer:
     assert await till.events_of(payer) == ["topup.requested", "topup.pending"]
 
 
+async def test_a_stripe_that_takes_too_long_is_away(till: Till, payer: Payer) -> None:
+    till.stripe_fails(hang_s=30)
+    refused = await till.checkout(payer, 1000, Idempotency_Key="k")
+    till.stripe_fails()
+
+    assert (refused.status, refused.code) == (503, "payment_provider_unavailable")
+    assert (await till.checkout(payer, 1000, Idempotency_Key="k")).status == 201
+
+
 async def test_what_stripe_refuses_fails_and_says_nothing_of_why_to_strangers(till: Till, payer: Payer) -> None:
     till.stripe_fails(status=402)
 
