@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PUBLISHERS := .venv-prices
 
-.PHONY: demo test check bench faults compare-prices lock clean
+.PHONY: demo test check bench faults fuzz-webhooks compare-prices lock clean
 
 demo: $(INSTALLED)  ## a running gate with a simulated backend, a customer and a key
 	@$(BIN)/tollgate demo $(ARGS)
@@ -25,6 +25,9 @@ bench: $(INSTALLED)  ## ratios, measured side by side
 
 faults: $(INSTALLED)  ## a load under faults drawn from a seed, then every charge against what was served
 	$(BIN)/python -m tests.faults $(ARGS)
+
+fuzz-webhooks: $(INSTALLED)  ## webhooks that nobody should believe, as many as ARGS="--inputs N" says
+	$(BIN)/python -m tests.integration.payments.fuzzing $(ARGS)
 
 compare-prices: $(INSTALLED) $(PUBLISHERS)/.installed  ## imported prices against the publishers' own calculators
 	$(BIN)/python -m tests.price_lists.compare --python $(PUBLISHERS)/bin/python $(ARGS)

@@ -9,6 +9,7 @@ Stripe's words, ``inbox.py`` the way of a notification; ``checkouts.py`` and ``r
 from payments.errors import (
     AmountRefused,
     Break,
+    NotAtProvider,
     NotRefundable,
     PaymentsError,
     PaymentsNotConfigured,
@@ -28,6 +29,7 @@ __all__ = [
     "AmountRefused",
     "Break",
     "Inbox",
+    "NotAtProvider",
     "NotRefundable",
     "Notification",
     "NotificationStore",

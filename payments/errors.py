@@ -10,6 +10,7 @@ PaymentsError
 ├── Break                   a notification that does not fit the books: nothing was booked, a person has to look
 ├── ProviderUnavailable     the provider does not answer; whether it did what was asked is not known
 └── ProviderRefused         the provider will not do what was asked
+    └── NotAtProvider       it has nothing of the id that was asked for
 
 The ledger's own errors pass through: ``ledger.Refused`` and ``ledger.LedgerUnavailable``.
 """
@@ -86,3 +87,7 @@ class ProviderRefused(PaymentsError):
     def __init__(self, provider: str, problem: str) -> None:
         super().__init__(f"{provider} refused: {problem}")
         self.provider = provider
+
+
+class NotAtProvider(ProviderRefused):
+    """It has nothing of this id, and ids are never given twice."""

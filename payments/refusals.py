@@ -19,8 +19,6 @@ _CODES: dict[type[PaymentsError], str] = {
     AmountRefused: "invalid_request",
     TopupClosed: "conflict",
     WebhookRefused: "invalid_request",
-    ProviderUnavailable: "payment_provider_unavailable",
-    ProviderRefused: "payment_provider_error",
 }
 _AGAIN = {"retry-after": "2", "retry-after-ms": "2000", "x-should-retry": "true"}
 
@@ -30,10 +28,11 @@ def as_api_errors() -> Iterator[None]:
     """What this room refuses inside leaves as the ApiError that says so. Errors of the ledger pass."""
     try:
         yield
-    except (ProviderUnavailable, ProviderRefused) as error:  # what it says is for the log, not for customers
-        passes = isinstance(error, ProviderUnavailable)
-        message = f"{error.provider} " + ("does not answer; try again" if passes else "did not accept the payment")
-        raise ApiError(_CODES[type(error)], message, headers=_AGAIN if passes else {}) from error
+    except ProviderUnavailable as error:  # what a provider says is for the log, not for customers
+        message = f"{error.provider} does not answer; try again"
+        raise ApiError("payment_provider_unavailable", message, headers=_AGAIN) from error
+    except ProviderRefused as error:
+        raise ApiError("payment_provider_error", f"{error.provider} did not accept the payment") from error
     except PaymentsError as error:
         param = "amount_cents" if isinstance(error, AmountRefused) else None
         raise ApiError(_CODES[type(error)], str(error), param=param) from error

@@ -12,7 +12,7 @@ import msgspec
 import stripe
 
 from ledger import Microcents
-from payments.errors import ProviderRefused, ProviderUnavailable
+from payments.errors import NotAtProvider, ProviderRefused, ProviderUnavailable
 
 PROVIDER = "stripe"
 DEFAULT_URL = "https://api.stripe.com"
@@ -210,6 +210,8 @@ async def _answered(asked: Awaitable[stripe.StripeObject], kind: type[Asked]) ->
     except stripe.StripeError as error:
         if error.http_status is None or error.http_status >= 500 or error.http_status in _PASSING:
             raise ProviderUnavailable(PROVIDER, str(error)) from error
+        if error.http_status == 404:
+            raise NotAtProvider(PROVIDER, str(error)) from error
         raise ProviderRefused(PROVIDER, str(error)) from error
     except (aiohttp.ClientError, TimeoutError) as error:  # the answer began, and broke off
         raise ProviderUnavailable(PROVIDER, repr(error)) from error

@@ -26,7 +26,7 @@ from ledger import (
 )
 from ledger.commands import TopupCommand
 from ledger.errors import TopupOver
-from payments.errors import Break
+from payments.errors import Break, NotAtProvider
 from payments.smallest_units import major_units, microcents_in
 from payments.stripe_api import (
     ACCOUNT_METADATA,
@@ -135,7 +135,10 @@ class StripeBooking:
     async def _disputed(self, told: Dispute) -> Outcome:
         if told.payment_intent is None:
             return NOT_OURS
-        payment = await self._api.payment(told.payment_intent)
+        try:
+            payment = await self._api.payment(told.payment_intent)
+        except NotAtProvider as missing:
+            raise Break("unknown", f"{told.id}: {missing}") from missing
         topup = await self._topup_of(payment.metadata)
         if topup is None:
             return NOT_OURS

@@ -11,7 +11,6 @@ import msgspec
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from stripe import WebhookSignature
 
 from accounts import Authenticator, Keys, Role, ServiceTokens, Tokens, open_account
 from ledger import AdjustBalance, Ledger, microcents_from_cents
@@ -19,6 +18,7 @@ from payments import StripeConfig, StripeRoad, TopupRoutes, open_stripe
 from simulated_stripe.faults import Faults
 from simulated_stripe.objects import Object
 from simulated_stripe.server import SimulatedStripe
+from simulated_stripe.webhooks import signature
 from tests.conftest import Clock
 from tollgate.app import answer_errors
 from wire import Route, mount
@@ -130,9 +130,7 @@ class Till:
         return answer
 
     def signed(self, body: bytes, secret: str = SECRET, age_s: int = 0) -> str:
-        at = int(self.clock.now.timestamp()) - age_s
-        header: str = WebhookSignature.generate_signature_header(body.decode(), secret, at)  # type: ignore[no-untyped-call]
-        return header
+        return signature(secret, body, int(self.clock.now.timestamp()) - age_s)
 
     def events(self, *types: str) -> list[Object]:
         """What Stripe has to tell so far, all of it or of these types, oldest first."""
