@@ -6,17 +6,25 @@ not asked for, and whoever repeats a request, because its answer was lost, comes
 
 import hashlib
 
+import msgspec
 import structlog
 
 from accounts import account_of
-from ledger import Ledger, MarkTopupPending, Microcents, RequestTopup, TopupState, cents_text, new_id
-from ledger.commands import FailTopup
+from ledger import FailTopup, Ledger, MarkTopupPending, Microcents, RequestTopup, TopupState, cents_text, new_id
 from ledger.events import Paid
 from payments.errors import AmountRefused, ProviderRefused, TopupClosed
 from payments.smallest_units import major_units, units_in
 from payments.stripe_api import PROVIDER, CheckoutSession, Order, StripeApi
 
 _log = structlog.get_logger(__name__)
+
+
+class Checkout(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a top-up is paid."""
+
+    topup_id: str
+    session_id: str
+    url: str
 
 
 class Checkouts:
@@ -30,8 +38,8 @@ class Checkouts:
 
     async def begin(
         self, account_id: str, *, amount: Microcents, requested_by: str, idempotency_key: str | None
-    ) -> tuple[TopupState, CheckoutSession]:
-        """The top-up, and the session where it is paid; for the same key the same ones.
+    ) -> Checkout:
+        """A top-up and the page where it is paid; for the same key the same ones.
 
         Raises AmountRefused, TopupClosed, ProviderUnavailable, ProviderRefused; accounts.AccountNotFound; the ledger's
         IdempotencyMismatch and LedgerUnavailable.
@@ -56,9 +64,9 @@ class Checkouts:
         order = Order(account_id=account_id, topup_id=topup_id, units=units, currency=account.currency)
         topup = await self._topup(order)
         session = await self._session(topup, order)
-        if session.url is None or topup.status not in ("requested", "pending"):
-            raise TopupClosed(topup_id, topup.status if session.url is not None else session.status)
-        return topup, session
+        if session.url is None:
+            raise TopupClosed(topup_id, session.status)
+        return Checkout(topup_id=topup_id, session_id=session.id, url=session.url)
 
     async def _session(self, topup: TopupState, order: Order) -> CheckoutSession:
         # Stripe forgets an idempotency key after a day; the books do not forget the session, and one top-up has one.

@@ -123,14 +123,14 @@ class TopupRoutes:
         amount = microcents_of(body.amount_cents, param="amount_cents")
         try:
             with as_api_errors():
-                topup, session = await road.checkouts.begin(
+                checkout = await road.checkouts.begin(
                     account_id, amount=amount, requested_by=principal.id, idempotency_key=idempotency_key
                 )
         except ApiError as error:
             if isinstance(error.__cause__, ProviderRefused | ProviderUnavailable):
                 _log.error("checkout.failed", account_id=account_id, error=str(error.__cause__))
             raise
-        answer = CheckoutAnswer(checkout_url=session.url or "", session_id=session.id, topup_id=topup.topup_id)
+        answer = CheckoutAnswer(checkout_url=checkout.url, session_id=checkout.session_id, topup_id=checkout.topup_id)
         return json_reply(answer, status=201)
 
     async def take_stripe_webhook(self, request: web.Request) -> web.Response:

@@ -22,10 +22,10 @@ from ledger import (
     Refused,
     ReinstateTopup,
     ReverseTopup,
+    TopupOver,
     TopupState,
 )
 from ledger.commands import TopupCommand
-from ledger.errors import TopupOver
 from payments.errors import Break, NotAtProvider
 from payments.smallest_units import major_units, microcents_in
 from payments.stripe_api import (

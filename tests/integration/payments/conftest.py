@@ -54,6 +54,7 @@ class Till:
         ledger: Ledger,
         clock: Clock,
         stripe: SimulatedStripe,
+        config: StripeConfig,
         road: StripeRoad | None,
         client: Any,
         tokens: Tokens,
@@ -62,6 +63,7 @@ class Till:
         self.clock = clock
         self.stripe = stripe
         self.books = stripe.books
+        self.config = config
         self.client: TestClient[Any, Any] = client
         self.tokens = tokens
         self._road = road
@@ -200,7 +202,7 @@ async def open_till(ledger: Ledger, clock: Clock, *, configured: bool = True) ->
         async with open_stripe(config, ledger, clock) as road:
             routes = TopupRoutes(ledger, authenticator, road if configured else None).routes()
             async with TestClient(TestServer(app_of(routes))) as client:
-                yield Till(ledger, clock, simulation, road if configured else None, client, tokens)
+                yield Till(ledger, clock, simulation, config, road if configured else None, client, tokens)
 
 
 def app_of(routes: list[Route]) -> web.Application:

@@ -1,5 +1,6 @@
 """From the customer's wish to Stripe's page: one order for one wish, whatever is lost on the way."""
 
+import asyncio
 from decimal import Decimal
 
 import pytest
@@ -57,6 +58,14 @@ async def test_the_same_idempotency_key_is_the_same_page(till: Till, payer: Paye
     assert (other_amount.status, other_amount.code) == (409, "idempotency_mismatch")
     assert other_account.body["topup_id"] != first.body["topup_id"]
     assert len(await till.history(payer)) == 1
+
+
+async def test_many_at_once_with_the_same_key_make_one_order(till: Till, payer: Payer) -> None:
+    answers = await asyncio.gather(*[till.checkout(payer, 1000, Idempotency_Key="k") for _ in range(8)])
+
+    assert {answer.status for answer in answers} == {201}
+    assert len({answer.body["session_id"] for answer in answers}) == 1
+    assert await till.events_of(payer) == ["topup.requested", "topup.pending"]
 
 
 async def test_the_page_of_a_key_is_the_same_when_stripe_has_forgotten_its_own_key(till: Till, payer: Payer) -> None:
