@@ -27,6 +27,15 @@ from ledger.commands import request_hash
 from ledger.events import ProgramRetired
 from ledger.idempotency import idempotency_key_of
 from tests import strategies
+from tests.unit.ledger.scenes import (
+    credit,
+    expire_topup,
+    fail_topup,
+    mark_pending,
+    reinstate,
+    request_topup,
+    reverse,
+)
 
 GRANT = GrantCredit(
     stream_id="acct_a", amount_microcents=1_000, reason="trial", granted_by="user_1", idempotency_key="k"
@@ -86,6 +95,11 @@ STORED = [
         "rerate:2:hold_1:t",
         "9e5ac6d0309051aa2f3cf83dad71ca559f794db5e69ffd84d98fac83ee9513b7",
     ),
+    (
+        request_topup(key="k"),
+        "topup:k",
+        "cde1fafacc7dc207e93938a1f8eab3f273932cf2328147fff398fbf64e8d5bd8",
+    ),
     (RETIREMENT, "price:k", "620ae8f6245d6ad4982a7ba6eb00f6fc550dd28bf6cb47251337f12da5532c63"),
 ]
 
@@ -136,4 +150,9 @@ def test_commands_of_two_kinds_never_share_an_idempotency_key(one: Any, other: A
     ],
 )
 def test_a_hold_is_remembered_by_its_id_and_needs_no_idempotency_key(command: Any) -> None:
+    assert idempotency_key_of(command) is None
+
+
+@pytest.mark.parametrize("command", [mark_pending(), credit(), reverse(1), reinstate(0), fail_topup(), expire_topup()])
+def test_a_topup_is_remembered_by_its_id_and_needs_no_idempotency_key(command: Any) -> None:
     assert idempotency_key_of(command) is None
