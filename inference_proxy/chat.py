@@ -42,6 +42,9 @@ EXPANDING_FIELDS = frozenset(
     }
 )  # fmt: skip
 
+#: Of a message, what a template writes as it is, if at all.
+_TEXT_FIELDS = frozenset({"role", "content", "name", "tool_call_id", "refusal", "reasoning", "reasoning_content"})
+
 #: Normalisation to NFC, which some tokenizers begin with, makes UTF-8 at most three times as long (Unicode FAQ,
 #: "Normalization", maximum expansion factors). ASCII, and so every escaped character, stays as it is.
 NFC_EXPANSION = 3
@@ -66,6 +69,11 @@ _ANSWER_KEYS = ("output_tokens", *_ANSWER_PARTS.values())
 #: Details that no seller charges apart.
 _PLAIN_PARTS = frozenset({"text_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"})
 
+#: What a usage says besides its details.
+_WHOLES = frozenset(
+    {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
+)
+
 #: How a model answered is known from its answer only.
 _MODES = frozenset({"normal", "thinking"})
 
@@ -84,8 +92,6 @@ class Part(msgspec.Struct):
 class Message(msgspec.Struct):
     role: str
     content: str | list[Part] | None = None
-    # Not "or None": of that union msgspec reads null only.
-    tool_calls: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class StreamOptions(msgspec.Struct):
@@ -108,6 +114,7 @@ class ChatRequest(msgspec.Struct):
 _log = structlog.get_logger(__name__)
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
+_named = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _NULL = msgspec.Raw(b"null")
 
 
@@ -149,6 +156,7 @@ def prepare(body: bytes, models: ModelCatalog, *, at_most: int | None = None) ->
         max_output_tokens=output_limit,
         answers=answers,
         slice_tokens=model.hold_slice_tokens if counts_along and model.hold_slice_tokens < output_limit else None,
+        context_length=model.context_length,
         partial_usage=model.partial_usage,
         drain_s=model.drain_s,
     )
@@ -163,7 +171,7 @@ def read_usage(usage: Any) -> Usage:
     if not isinstance(usage, dict):
         raise UsageUnreadable("there is no usage")
     prompt = count(usage, "prompt_tokens")
-    output = count(usage, "completion_tokens", default=0)
+    output = count(usage, "completion_tokens")
     read: dict[str, int | str] = {
         "input_tokens": prompt,
         "cached_input_tokens": 0,
@@ -172,6 +180,7 @@ def read_usage(usage: Any) -> Usage:
     }
     _read_parts(read, details(usage, "prompt_tokens_details"), _PROMPT_PARTS, prompt)
     _read_parts(read, details(usage, "completion_tokens_details"), _ANSWER_PARTS, output)
+    _report({name: value for name, value in usage.items() if name not in _WHOLES})
     read["mode"] = "thinking" if read["reasoning_tokens"] else "normal"
     return read
 
@@ -182,7 +191,12 @@ def _read_parts(read: dict[str, int | str], found: dict[str, Any], words: dict[s
             part = part_of(count(found, name, default=0), whole, name)
             if part:
                 read[words[name]] = part
-        elif name.endswith("_tokens") and name not in _PLAIN_PARTS and found[name]:
+    _report({name: value for name, value in found.items() if name not in words and name not in _PLAIN_PARTS})
+
+
+def _report(unknown: dict[str, Any]) -> None:
+    for name, value in unknown.items():
+        if type(value) is int and value:
             TALLY.count(UNKNOWN_METERS, name[:60])
             _log.warning("usage.unknown_part", part=name[:60])
 
@@ -195,14 +209,16 @@ def _refuse_unknown(fields: Iterable[str]) -> None:
 
 
 def _prompt_bound(request: ChatRequest, fields: dict[str, msgspec.Raw], body: bytes, model: Model) -> int:
-    if not EXPANDING_FIELDS.isdisjoint(fields) or not all(_is_text(message) for message in request.messages):
+    if not EXPANDING_FIELDS.isdisjoint(fields) or not all(map(_is_text, request.messages, _named(fields["messages"]))):
         return model.context_length
     text = len(body) if body.isascii() else NFC_EXPANSION * len(body)
     return min(text + model.template_tokens, model.context_length)
 
 
-def _is_text(message: Message) -> bool:
-    if message.tool_calls is not msgspec.UNSET and message.tool_calls != _NULL:
+def _is_text(message: Message, names: dict[str, msgspec.Raw]) -> bool:
+    """Whether a template writes no more of the message than its own bytes: it refers to nothing that is stored
+    elsewhere, and has nothing in it that is written out in another way."""
+    if any(name not in _TEXT_FIELDS and value != _NULL for name, value in names.items()):
         return False
     return not isinstance(message.content, list) or all(part.type == "text" for part in message.content)
 

@@ -22,10 +22,9 @@ class ClientGone(Exception):
 class ClientStream:
     """What is sent to the client, as long as there is one."""
 
-    is_kept = False  # it will be given again to whoever repeats the request
-
     def __init__(self, request: web.Request, headers: dict[str, str]) -> None:
         self.reaches = True  # what is sent reaches somebody
+        self.patience = asyncio.timeout(None)  # with the backend's answer
         self._request = request
         self.response = web.StreamResponse(
             headers={**headers, "content-type": "text/event-stream", "cache-control": "no-cache"}
@@ -54,9 +53,14 @@ class ClientStream:
         """Send the last bytes. Raises ClientGone."""
         await self.send(data)
         try:
-            await self.response.write_eof()
-        except ConnectionResetError as error:
+            async with asyncio.timeout(CLIENT_STALL_S):
+                await self.response.write_eof()
+        except (ConnectionResetError, TimeoutError) as error:
+            self.abort()
             raise ClientGone from error
+
+    def left(self) -> None:
+        """The client has closed its connection, as the server noticed."""
 
     async def keep(self, end: bytes) -> None:
         """Before the answer is charged: this will be its end."""
@@ -81,21 +85,25 @@ class _OutlivedStream(ClientStream):
         if not self._is_gone:
             await self._while_there(super().send(data))
 
+    async def end(self, data: bytes) -> None:
+        await self.send(data)
+        if self._is_gone:  # a clean end would say that what it took is all
+            self.abort()
+        else:
+            await super().end(b"")
+
+    def left(self) -> None:
+        self._is_gone = True
+
     async def _while_there(self, sending: Coroutine[Any, Any, None]) -> None:
         try:
             await sending
         except ClientGone:
-            self._is_gone = True
-            self._left()
-
-    def _left(self) -> None:
-        """The client has gone."""
+            self.left()
 
 
 class KeptStream(_OutlivedStream):
     """Keeps what is sent, for whoever asks again with the same Idempotency-Key."""
-
-    is_kept = True
 
     def __init__(self, request: web.Request, headers: dict[str, str], keyed: Keyed) -> None:
         super().__init__(request, headers)
@@ -118,13 +126,9 @@ class DrainedStream(_OutlivedStream):
     def __init__(self, request: web.Request, headers: dict[str, str], *, drain_s: float) -> None:
         super().__init__(request, headers)
         self._drain_s = drain_s
-        self._left_at: float | None = None
 
-    async def send(self, data: bytes) -> None:
-        await super().send(data)
-        if self._left_at is not None and asyncio.get_running_loop().time() > self._left_at + self._drain_s:
-            raise ClientGone
-
-    def _left(self) -> None:
-        self.reaches = False
-        self._left_at = asyncio.get_running_loop().time()
+    def left(self) -> None:
+        if self.reaches:
+            self.reaches = False
+            self.patience.reschedule(asyncio.get_running_loop().time() + self._drain_s)
+        super().left()

@@ -29,14 +29,19 @@ from inference_proxy.prepared import Prepared
 from inference_proxy.progress import Progress
 from inference_proxy.refusals import rate_limit_headers, shutting_down
 from inference_proxy.relay import Relay
+from inference_proxy.transcript import has_words
 from inference_proxy.upstream import BackendBroke, Upstream, whole_body
 from inference_proxy.usage import UsageUnreadable, usage_object
 from ledger import LedgerUnavailable
+from ledger.errors import HoldAlreadyEnded
 from pricing import UsageError
 from wire import ApiError, read_body
 
 #: What is left of requests when the time to finish is over takes this long at most: settling, and a last word.
 FINISH_S = 10.0
+
+#: Where a request keeps the client's end of its stream.
+CLIENT = web.RequestKey("client", ClientStream)
 
 Work = Coroutine[Any, Any, web.StreamResponse]
 
@@ -74,19 +79,19 @@ class Gate:
     async def serve(self, operation: Operation, request: web.Request) -> web.StreamResponse:
         """Answer one metered request. Raises ApiError, or what ``translate`` turns into one."""
         progress = Progress(self._monotonic)
-        outcome = "failed"
         task = asyncio.current_task()
         assert task is not None  # a handler runs in one
         self._at_work.add(task)
         TALLY.in_flight += 1
         try:
             answer = await self._serve(operation, request, progress)
-            outcome = "served"
+            if progress.outcome == "failed":
+                progress.outcome = "served"
             return answer
         finally:
             self._at_work.discard(task)
             TALLY.in_flight -= 1
-            TALLY.count(REQUESTS, operation.name, outcome if progress.is_held else "refused")
+            TALLY.count(REQUESTS, operation.name, progress.outcome)
             TALLY.took(operation.name, progress.seconds)
 
     async def drain(self, *, within_s: float) -> None:
@@ -94,7 +99,7 @@ class Gate:
         backend broke off: what was delivered is charged."""
         self._is_draining = True
         await self._until_quiet(within_s)
-        await self._upstream.close()
+        self._upstream.close()
         await self._until_quiet(FINISH_S)
         await self._endings.drain(within_s=FINISH_S)
 
@@ -113,7 +118,7 @@ class Gate:
             return await self._serve_once(order.idempotency_key, order, prepared, progress, request)
         work = self._pay_and_forward(order, prepared, progress, request)
         if prepared.stream and prepared.partial_usage == "drain":
-            return await self._outlive(work)
+            return await self._outlive(work, request)
         return await work
 
     async def _serve_once(
@@ -122,37 +127,45 @@ class Gate:
         keyed = Keyed(self._answers, order, key)
         given_before = await keyed.claim()
         if given_before is not None:
+            progress.outcome = "replayed"
             return given_before
 
         async def serve() -> web.StreamResponse:
             try:
                 return await self._pay_and_forward(order, prepared, progress, request, keyed)
             finally:
-                if not progress.is_held:
+                if progress.outcome == "refused":
                     await keyed.release()
 
         # The answer is wanted also when its client has gone: that is what the key is for.
-        return await self._outlive(serve())
+        return await self._outlive(serve(), request)
 
-    async def _outlive(self, work: Work) -> web.StreamResponse:
+    async def _outlive(self, work: Work, request: web.Request) -> web.StreamResponse:
         """Do the work to its end, also when the client leaves meanwhile."""
         task = asyncio.create_task(work)
         self._at_work.add(task)
         task.add_done_callback(self._at_work.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if (client := request.get(CLIENT)) is not None:
+                client.left()
+            raise
 
     async def _pay_and_forward(
         self, order: Order, prepared: Prepared, progress: Progress, request: web.Request, keyed: Keyed | None = None
     ) -> web.StreamResponse:
         placed = await self._placer.place(order, prepared, progress)
         hold = placed.hold
-        progress.is_held = True
+        progress.outcome = "failed"
         try:
             async with self._upstream.answer_of(
                 order.operation, placed.prepared, self._headers_for_backend(order, request), progress
             ) as (backend, answer):
                 if placed.prepared.stream and answer.content_type == "text/event-stream":
                     return await self._stream(order.operation, placed, backend, answer, request, keyed)
+                if placed.prepared.slice_tokens is not None:  # it will not come in slices, so all of it must be held
+                    await hold.extend(placed.prepared.box)
                 body = await whole_body(answer)
             return await self._plain(order.operation, placed, backend, body, keyed)
         except (ApiError, BackendBroke) as error:
@@ -175,7 +188,7 @@ class Gate:
         keyed: Keyed | None,
     ) -> web.StreamResponse:
         headers = self._headers(placed)
-        client = self._client(request, headers, placed.prepared, keyed)
+        client = request[CLIENT] = self._client(request, headers, placed.prepared, keyed)
         relay = Relay(operation, placed.prepared, placed.hold, self._upstream, backend, answer, client)
         try:
             await relay.pass_on()
@@ -185,9 +198,14 @@ class Gate:
             self._endings.take_over(placed.hold, relay.end_hold)
             raise
         except Exception as error:
-            await relay.fail(error)
+            last_words = relay.fail(error)
         else:
-            await relay.say_goodbye(committed)
+            last_words = relay.say_goodbye(committed)
+        try:
+            await last_words
+        finally:  # how it ends is decided, also when its client goes now
+            if placed.hold.needs_ending:
+                self._endings.take_over(placed.hold, placed.hold.finish)
         return client.response
 
     async def _plain(
@@ -195,10 +213,12 @@ class Gate:
     ) -> web.Response:
         hold, headers = placed.hold, self._headers(placed)
         try:
-            usage = operation.read_usage(usage_object(body))
+            usage = placed.prepared.believed(operation.read_usage(usage_object(body)))
             hold.progress.answering()
             hold.progress.delivered(output_tokens(usage))
             if not has_output(usage):
+                if has_words(body):
+                    raise UsageUnreadable("an answer that is said to have no token has words")
                 committed = await hold.void("empty")
             else:
                 if keyed is not None:
@@ -206,6 +226,8 @@ class Gate:
                 committed = await hold.settle(usage, outcome="completed", backend=backend.name)
         except (UsageUnreadable, UsageError) as error:
             raise _unreadable(backend, hold, error) from error
+        except HoldAlreadyEnded as error:
+            raise LedgerUnavailable("the hold ended before its settlement") from error
         except LedgerUnavailable:  # it will not be served, so it must not be charged
             self._endings.take_over(hold, lambda: hold.void("not_settled"))
             raise

@@ -41,11 +41,20 @@ class RequestHold:
     """One hold and the price that it is placed at.
 
     At every moment it knows how it would have to end if the request stopped now: without a charge, or with one for
-    what was delivered. The latter is in the write-ahead file too, so that it survives this process.
+    what was delivered. The latter is in the write-ahead file too, so that it survives this process. But a request that
+    ``is_repeatable`` will be asked again when its answer was lost, and served anew once its hold has ended: nothing of
+    it may be charged after that.
     """
 
     def __init__(
-        self, ledger: Ledger, command: PlaceHold, price: RequestPrice, progress: Progress, write_ahead: WriteAheadFile
+        self,
+        ledger: Ledger,
+        command: PlaceHold,
+        price: RequestPrice,
+        progress: Progress,
+        write_ahead: WriteAheadFile,
+        *,
+        is_repeatable: bool,
     ) -> None:
         self.id = command.hold_id
         self.price = price
@@ -56,7 +65,8 @@ class RequestHold:
         self._command = command
         self._write_ahead = write_ahead
         self._slot: int | None = None
-        self._survives = False
+        self._is_repeatable = is_repeatable
+        self._is_delivering = False
         self._end: SettleHold | VoidHold = VoidHold(
             stream_id=command.stream_id, hold_id=command.hold_id, reason="cut_off"
         )
@@ -85,9 +95,8 @@ class RequestHold:
             )
         )
 
-    def delivered(self, usage: Usage, *, backend: str, survives: bool) -> bool:
-        """So much is in the client's hands: from now on the request ends with a charge for it, whatever happens, also
-        to this process if the charge ``survives`` it.
+    def delivered(self, usage: Usage, *, backend: str) -> bool:
+        """So much is in the client's hands: from now on the request ends with a charge for it, whatever happens.
 
         False, and nothing changes, for a usage that the program cannot price.
         """
@@ -95,15 +104,16 @@ class RequestHold:
             settlement = self._settlement(usage, outcome="cut_off", backend=backend)
         except UsageError:
             return False
-        self._survives = survives
+        self._is_delivering = True
         self._decide(settlement)
         return True
 
     async def settle(self, usage: Usage, *, outcome: str, backend: str) -> Committed | None:
         """Charge exactly what was used, and release the rest. None: it is in the write-ahead file, and follows.
 
-        Raises pricing.UsageError, with nothing charged, for a usage that the program cannot price, and
-        LedgerUnavailable when the settlement can be written neither there nor here.
+        Raises pricing.UsageError, with nothing charged, for a usage that the program cannot price; HoldAlreadyEnded
+        for a repeatable request whose hold expired meanwhile; and LedgerUnavailable when the settlement can be written
+        neither there nor here.
         """
         settlement = self._settlement(usage, outcome=outcome, backend=backend)
         for meter in unknown_meters(self.price.priced.program, settlement.usage):
@@ -140,11 +150,12 @@ class RequestHold:
             outcome=outcome,
             backend=backend,
             served=self.progress.served,
+            may_be_late=not self._is_repeatable,
         )
 
     def _decide(self, end: SettleHold | VoidHold) -> None:
         self._end = end
-        if self._survives and isinstance(end, SettleHold):
+        if self._is_delivering and not self._is_repeatable and isinstance(end, SettleHold):
             self._write_down(end)
         else:
             self._forget()

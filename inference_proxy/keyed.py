@@ -1,5 +1,7 @@
 """A request with an Idempotency-Key: served and charged once, its answer given again to whoever repeats it."""
 
+import asyncio
+
 import structlog
 from aiohttp import web
 
@@ -9,6 +11,11 @@ from ledger import UNREACHABLE
 
 #: As Stripe says it of an answer that was stored.
 REPLAYED = "idempotent-replayed"
+#: Headers that are true of an answer whenever it is given; limits are of the moment.
+LASTING = "x-tollgate-"
+
+#: When Postgres says nothing, so long is waited for what a key needs of it; the pool's own queue has no end.
+KEY_WITHIN_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -25,28 +32,32 @@ class Keyed:
         """The answer that was given before; None when the request is ours to serve now. Raises ApiError for a key of
         another request, and while somebody else serves this one."""
         order = self._order
-        stored = await self._store.claim(order.account_id, self._key, order.fingerprint, order.hold_id)
+        async with asyncio.timeout(KEY_WITHIN_S):
+            stored = await self._store.claim(order.account_id, self._key, order.fingerprint, order.hold_id)
         if stored is None:
             return None
         return web.Response(
             body=stored.body,
             status=stored.status,
             content_type=stored.content_type,
-            headers={**stored.headers, REPLAYED: "true"},
+            headers={**stored.headers, "cache-control": "no-cache", REPLAYED: "true"},
         )
 
     async def keep(self, body: bytes, content_type: str, headers: dict[str, str]) -> None:
         """Keep the answer. One that cannot be kept is served and charged all the same."""
         order = self._order
-        answer = StoredAnswer(hold_id=order.hold_id, status=200, content_type=content_type, headers=headers, body=body)
+        lasting = {name: value for name, value in headers.items() if name.startswith(LASTING)}
+        answer = StoredAnswer(hold_id=order.hold_id, status=200, content_type=content_type, headers=lasting, body=body)
         try:
-            await self._store.keep(order.account_id, self._key, order.hold_id, answer)
+            async with asyncio.timeout(KEY_WITHIN_S):
+                await self._store.keep(order.account_id, self._key, order.hold_id, answer)
         except UNREACHABLE as error:
             _log.warning("answer.not_kept", hold_id=order.hold_id, error=repr(error))
 
     async def release(self) -> None:
         """It was refused before it had a hold: the next one with this key is served anew."""
         try:
-            await self._store.release(self._order.account_id, self._key, self._order.hold_id)
+            async with asyncio.timeout(KEY_WITHIN_S):
+                await self._store.release(self._order.account_id, self._key, self._order.hold_id)
         except UNREACHABLE as error:
             _log.warning("answer.not_released", hold_id=self._order.hold_id, error=repr(error))

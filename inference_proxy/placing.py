@@ -125,7 +125,8 @@ class Placer:
             exchange_rate=price.priced.exchange_rate,
             retry_count=order.retry_count,
         )
-        hold = RequestHold(self._ledger, command, price, progress, self._write_ahead)
+        is_repeatable = order.idempotency_key is not None
+        hold = RequestHold(self._ledger, command, price, progress, self._write_ahead, is_repeatable=is_repeatable)
         try:
             await hold.place()
         finally:

@@ -9,7 +9,7 @@ import structlog
 
 from inference_proxy.terms import Terms
 from ledger import PRICE_BOOK, UNREACHABLE, Ledger, LedgerError, Microcents
-from pricing import PriceBook, PricedProgram, Usage, UsageBox, circumstances
+from pricing import PriceBook, PricedProgram, PricingError, Usage, UsageBox, circumstances
 from pricing.coverage import coverage_of
 
 #: A published price is known to every worker after this long. Prices that must change at one moment everywhere are
@@ -78,3 +78,5 @@ class PriceFeed:
                 await self.refresh()
             except (*UNREACHABLE, LedgerError) as error:
                 _log.warning("prices.not_refreshed", error=repr(error))
+            except PricingError as error:  # the book contradicts itself; what was known before stays in force
+                _log.error("prices.not_refreshed", error=repr(error))

@@ -29,7 +29,7 @@ class Progress:
     """Of one request, while it is served."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        self.is_held = False  # its hold was placed
+        self.outcome = "refused"  # as it is counted
         self._delivered_tokens = 0
         self._generated_tokens = 0
         self._attempts: list[Attempt] = []

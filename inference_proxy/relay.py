@@ -1,6 +1,7 @@
 """A streamed answer on its way to the client: passed through as it comes, settled before its last event."""
 
 import asyncio
+from typing import Any
 
 import aiohttp
 import structlog
@@ -69,7 +70,6 @@ class Relay:
     async def pass_on(self) -> None:
         """Pass the answer on until it ends, or cannot go on. Raises nothing but CancelledError."""
         try:
-            await self._client.start()
             await self._pass_all()
             self._judge_end()
         except ClientGone:
@@ -120,7 +120,8 @@ class Relay:
         await self._end(error_event(ApiError(code, "the charge is not written yet; it follows")))
 
     async def _pass_all(self) -> None:
-        async with asyncio.timeout(None) as patience:
+        async with self._client.patience as patience:
+            await self._client.start()
             async for chunk in self._answer.content.iter_any():
                 was_done = self._events.is_done
                 await self._pass(self._events.feed(chunk))
@@ -153,17 +154,18 @@ class Relay:
             self._transcript.add(data)
         elif last.output_tokens:
             try:
-                usage = self._operation.read_usage(last.usage)
+                usage = self._read(last.usage)
             except UsageUnreadable:  # judged at the end, if that reads no better
                 return
             self._hold.progress.delivered(output_tokens(usage))
-            # An answer that is kept is lost with its process, and asked for again: it must not be charged then.
-            if self._hold.delivered(usage, backend=self._backend.name, survives=not self._client.is_kept):
+            if self._hold.delivered(usage, backend=self._backend.name):
                 self._delivered, self._last = usage, last
 
     def _judge_end(self) -> None:
-        if self._events.is_done and not self._events.has_failed:
-            self.outcome = "completed" if self._client.reaches else "client_gone"
+        if not self._client.reaches:
+            self.outcome = "client_gone"
+        elif self._events.is_done and not self._events.has_failed:
+            self.outcome = "completed"
         elif self._upstream.is_closed:
             self._broke_off("cut_off", "shutting_down", "the server stops")
         else:
@@ -176,15 +178,15 @@ class Relay:
     async def _counted(self) -> Usage | None:
         """What was delivered, as the backend counts it; None when that is nothing. Raises UsageUnreadable."""
         if self.outcome == "completed" or self._is_all_there():
-            return self._operation.read_usage(self._events.usage)
+            return self._read(self._events.usage)
         if self._transcript is None:
             return self._delivered
         if not self._transcript.words:
             return None
         if self._prepared.partial_usage == "tokenize":
             shown = await self._transcript.counted(self._upstream.pool, self._backend, self._prepared)
-            return self._operation.read_usage(shown)
-        usage = self._operation.read_usage(self._events.usage)
+            return self._read(shown)
+        usage = self._read(self._events.usage)
         # What came after the client had gone is not its to pay. An event with words in it has a token at least.
         most = self._transcript.words
         return {
@@ -199,8 +201,14 @@ class Relay:
             (whole.prompt_tokens, whole.output_tokens) == (self._last.prompt_tokens, self._last.output_tokens)
         )
 
+    def _read(self, usage: Any) -> Usage:
+        """Raises UsageUnreadable."""
+        return self._prepared.believed(self._operation.read_usage(usage))
+
     async def _charge(self, usage: Usage | None) -> Committed | None:
-        if usage is None or not has_output(usage):
+        if usage is not None and not has_output(usage):
+            usage = self._delivered  # what was counted along is more than nothing
+        if usage is None:
             return await self._hold.void("empty" if self.outcome == "completed" else self.outcome)
         self._hold.progress.delivered(output_tokens(usage))
         await self._client.keep(self._last_words())

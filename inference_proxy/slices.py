@@ -61,7 +61,7 @@ class Slices:
     async def _grow(self, part: Part) -> None:
         growing, self._growing = self._growing, None
         if growing is not None:
-            with suppress(Refused):  # what was too little a while ago may be enough now
+            with suppress(Refused, LedgerUnavailable):  # it was some time ago that this did not work
                 await growing
                 return
         await self._extend(part)

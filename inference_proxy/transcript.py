@@ -29,25 +29,26 @@ class _ToolCall(msgspec.Struct):
     function: _Function | None = None
 
 
-class _Delta(msgspec.Struct):
+class _Words(msgspec.Struct):
+    """A message, or what an event adds to it."""
+
     content: str | None = None
-    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None  # as vLLM called it before 0.12, and SGLang does
     tool_calls: list[_ToolCall] | None = None
 
     @property
     def text(self) -> str:
         calls = (call.function for call in self.tool_calls or () if call.function is not None)
-        parts = [
-            self.reasoning_content,
-            self.content,
-            *(part for call in calls for part in (call.name, call.arguments)),
-        ]
-        return "".join(part for part in parts if part)
+        of_calls = [part for call in calls for part in (call.name, call.arguments)]
+        thought = self.reasoning or self.reasoning_content
+        return "".join(part for part in (thought, self.content, *of_calls) if part)
 
 
 class _Choice(msgspec.Struct):
     index: int = 0
-    delta: _Delta | None = None
+    delta: _Words | None = None
+    message: _Words | None = None  # in an answer of one piece
 
 
 class _Chunk(msgspec.Struct):
@@ -100,6 +101,15 @@ class Transcript:
         ]
         prompt_tokens, *answers = [await _count(pool, backend, each) for each in asked]
         return {"prompt_tokens": prompt_tokens, "completion_tokens": sum(answers)}
+
+
+def has_words(answer: bytes) -> bool:
+    """Whether a whole answer says anything."""
+    try:
+        choices = _decode_chunk(answer).choices
+    except msgspec.DecodeError:
+        return False
+    return any(choice.message is not None and choice.message.text for choice in choices)
 
 
 async def _count(pool: BackendPool, backend: Backend, asked: dict[str, Any]) -> int:

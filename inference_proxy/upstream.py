@@ -1,5 +1,6 @@
 """Sending a prepared request to a backend, and to the next one as long as nothing of an answer has arrived."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,6 +20,8 @@ MAX_ATTEMPTS = 3
 #: A plain answer above this is not one that a backend of ours gives.
 MAX_ANSWER = 64 * 1024 * 1024
 CONNECT_TIMEOUT_S = 5.0
+#: What an attempt gets whose time is over; to aiohttp no time means for ever.
+SOONEST_S = 0.001
 
 #: What a backend refuses because of what the client sent; any other refusal is between it and us.
 _BAD_REQUEST_STATUSES = frozenset({400, 413, 422})
@@ -35,11 +38,17 @@ class Upstream:
     def __init__(self, pool: BackendPool) -> None:
         self.pool = pool
         self.is_closed = False
+        self._asking: set[asyncio.Timeout] = set()
+        self._answers: set[aiohttp.ClientResponse] = set()
 
-    async def close(self) -> None:
-        """Break off every answer that is under way, and begin no other."""
+    def close(self) -> None:
+        """Break off every answer that is under way, as if its backend did, and begin no other."""
         self.is_closed = True
-        await self.pool.session.close()
+        now = asyncio.get_running_loop().time()
+        for patience in self._asking:
+            patience.reschedule(now)
+        for answer in self._answers:
+            answer.content.set_exception(aiohttp.ClientConnectionError("the server stops"))
 
     @asynccontextmanager
     async def answer_of(
@@ -59,9 +68,11 @@ class Upstream:
                 answer = await self._attempt(backend, operation, prepared, headers, progress)
                 if answer is None:
                     continue
+                self._answers.add(answer)
                 try:
                     yield backend, answer
                 finally:
+                    self._answers.discard(answer)
                     # A connection is used again only when its answer was read to the end; any other is closed, which
                     # is how a backend hears that nobody waits.
                     answer.release() if answer.content.at_eof() else answer.close()
@@ -88,7 +99,9 @@ class Upstream:
         since = self.pool.monotonic()
         outcome, status = "cut_off", None
         try:
-            answer = await self._post(backend, operation, prepared, headers)
+            answer = await self._post(
+                backend, operation, prepared, headers, left_s=operation.limit_s - progress.seconds
+            )
             outcome, status = "refused", answer.status
             if status == 200:
                 outcome = "answered"
@@ -103,6 +116,8 @@ class Upstream:
             _log.warning("backend.unreachable", backend=backend.name, error=repr(error))
         except TimeoutError as error:  # it may be at work on it still: another try would be the same work again
             outcome = "timeout"
+            if self.is_closed:
+                raise shutting_down() from error
             backend.failed(self.pool.monotonic())
             raise ApiError("backend_timeout", "the backend did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -114,18 +129,25 @@ class Upstream:
         return None
 
     async def _post(
-        self, backend: Backend, operation: Operation, prepared: Prepared, headers: dict[str, str]
+        self, backend: Backend, operation: Operation, prepared: Prepared, headers: dict[str, str], *, left_s: float
     ) -> aiohttp.ClientResponse:
         timeout = ClientTimeout(
-            total=operation.limit_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=backend.config.silence_timeout_s
+            total=max(left_s, SOONEST_S),
+            sock_connect=CONNECT_TIMEOUT_S,
+            sock_read=backend.config.silence_timeout_s,
         )
-        return await self.pool.session.post(
-            backend.url + operation.path,
-            data=prepared.body,
-            headers={**backend.headers, **headers},
-            timeout=timeout,
-            allow_redirects=False,  # nobody but the configured backend gets to see a request
-        )
+        async with asyncio.timeout(None) as patience:
+            self._asking.add(patience)
+            try:
+                return await self.pool.session.post(
+                    backend.url + operation.path,
+                    data=prepared.body,
+                    headers={**backend.headers, **headers},
+                    timeout=timeout,
+                    allow_redirects=False,  # nobody but the configured backend gets to see a request
+                )
+            finally:
+                self._asking.discard(patience)
 
 
 async def _error_text(answer: aiohttp.ClientResponse) -> str:

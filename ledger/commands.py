@@ -165,6 +165,7 @@ class SettleHold(CommandBase, frozen=True, kw_only=True, tag=True):
     backend: str | None = None
     served: dict[str, Any] | None = None  # what the gate says of how the request was served
     key_id: str | None = None  # the hold's: one that expired is not there to bring it
+    may_be_late: bool = True  # charge it also when the hold has expired
 
 
 class VoidHold(CommandBase, frozen=True, kw_only=True, tag=True):

@@ -170,8 +170,8 @@ def _extend(scope: Scope, command: ExtendHold, at: datetime) -> HoldExtended:
     # A total at or below what is there adds nothing: asking twice for the same extension has one effect.
     added = Microcents(max(bookable(command.total_microcents) - hold.held - hold.drawn, 0))
     if scope.key is not None and hold.budget_month == scope.key.month:
-        _check_budget(scope.key, account.currency, added, hold.budget_month, at)
-    _check_funds(account, added)
+        _check_budget(scope.key, account.currency, added, hold.budget_month, at, own=hold.held)
+    _check_funds(account, added, own=hold.held)
     return HoldExtended(
         hold_id=hold.hold_id,
         amount_microcents=added,
@@ -199,7 +199,7 @@ def _draw(scope: Scope, command: DrawHold) -> HoldDrawn:
 
 
 def _settle(scope: Scope, command: SettleHold) -> HoldSettled | HoldSettledLate:
-    if scope.expired is not None:
+    if scope.expired is not None and command.may_be_late:
         return _settle_late(scope, scope.expired, command)
     hold = _open_hold(scope, command.stream_id, command.hold_id)
     account = _account(scope, command.stream_id)
@@ -321,7 +321,7 @@ def _check_rate(key: KeyState, now: datetime) -> datetime | None:
     return arrival
 
 
-def _check_budget(key: KeyState, currency: str, amount: Microcents, month: str, at: datetime) -> None:
+def _check_budget(key: KeyState, currency: str, amount: Microcents, month: str, at: datetime, *, own: int = 0) -> None:
     if key.monthly_budget is None or amount == 0:
         return
     spent, held = (key.month_spent, key.month_held) if key.month == month else (0, 0)
@@ -333,11 +333,12 @@ def _check_budget(key: KeyState, currency: str, amount: Microcents, month: str, 
             limit=key.monthly_budget,
             spent=Microcents(spent),
             held=Microcents(held),
+            own=own,
             resets_at=month_end(at),
         )
 
 
-def _check_funds(account: AccountState, amount: Microcents) -> None:
+def _check_funds(account: AccountState, amount: Microcents, *, own: int = 0) -> None:
     # Nothing to set aside needs no funds: a model whose price is zero also runs at zero balance, and in debt.
     if amount > 0 and amount > account.available:
         raise InsufficientFunds(
@@ -346,6 +347,7 @@ def _check_funds(account: AccountState, amount: Microcents) -> None:
             needed=amount,
             available=account.available,
             held=account.held,
+            own=own,
         )
 
 

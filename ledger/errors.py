@@ -98,8 +98,8 @@ class PlanOutdated(Refused):
 class InsufficientFunds(Refused):
     """The available balance does not cover the hold.
 
-    ``holds_in_flight`` tells that the posted balance would: only the account's own open holds are in the way, and
-    the same command may succeed once they end.
+    ``holds_in_flight`` tells that the posted balance would: only other open holds of the account are in the way, and
+    the same command may succeed once they end. ``own`` is what the hold itself has set aside already.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class InsufficientFunds(Refused):
         needed: Microcents,
         available: Microcents,
         held: Microcents,
+        own: int = 0,
     ) -> None:
         super().__init__(f"needs {needed} microcents, available {available} (held {held})")
         self.account_id = account_id
@@ -117,11 +118,14 @@ class InsufficientFunds(Refused):
         self.needed = needed
         self.available = available
         self.held = held
-        self.holds_in_flight = needed <= available + held
+        self.holds_in_flight = needed <= available + held - own
 
 
 class BudgetExceeded(Refused):
-    """The key's budget of this calendar month (UTC) does not cover the hold."""
+    """The key's budget of this calendar month (UTC) does not cover the hold.
+
+    ``holds_in_flight`` and ``own`` as those of InsufficientFunds, within the budget.
+    """
 
     def __init__(
         self,
@@ -132,6 +136,7 @@ class BudgetExceeded(Refused):
         limit: Microcents,
         spent: Microcents,
         held: Microcents,
+        own: int = 0,
         resets_at: datetime,
     ) -> None:
         super().__init__(f"key {key_id}: needs {needed} microcents of a budget of {limit}, spent {spent}, held {held}")
@@ -142,7 +147,7 @@ class BudgetExceeded(Refused):
         self.spent = spent
         self.held = held
         self.resets_at = resets_at
-        self.holds_in_flight = spent + needed <= limit
+        self.holds_in_flight = spent + own + needed <= limit
 
 
 class RateLimited(Refused):

@@ -180,9 +180,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except web.HTTPException as error:
         return error_reply(_of_http(error))
-    except ConnectionResetError:  # the client is gone; raised further, aiohttp would log it as an error of ours
-        return web.Response(status=499)
     except Exception as error:
+        if request.transport is None or request.transport.is_closing():
+            return web.Response(status=499)  # for nobody; raised further, aiohttp would log it as an error of ours
         known = translate(error)
         if known is None:
             _log.exception("request.failed", request_id=request["request_id"], path=request.path)

@@ -18,13 +18,9 @@ from tests.acceptance.customers import CHAT, MODEL, Customer, new_customer, requ
 from tests.acceptance.running_demo import RunningDemo, until
 from tests.acceptance.varied_demo import TOKENIZED, varied_demo
 
-DRAIN_S = 2
+DRAIN_S = 4
 FOREVER_S = 3600
 TOKENS = 6
-
-TOO_LONG_HANGS = pytest.mark.xfail(
-    strict=True, reason="closing the session of the backends does not wake who reads an answer, and nobody can count"
-)
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -114,7 +110,6 @@ async def test_a_new_request_on_a_connection_that_was_kept_is_told_to_come_back(
 # --- what does not
 
 
-@TOO_LONG_HANGS
 @pytest.mark.parametrize("model", [MODEL, TOKENIZED])
 async def test_a_stream_that_takes_longer_ends_in_an_error_and_what_arrived_is_charged(
     customer: Customer, model: str
@@ -134,7 +129,6 @@ async def test_a_stream_that_takes_longer_ends_in_an_error_and_what_arrived_is_c
 
 
 @pytest.mark.money_bug(14, 42)
-@TOO_LONG_HANGS
 async def test_many_streams_that_take_longer_are_all_charged_for_what_arrived(demo: RunningDemo) -> None:
     customers = await asyncio.gather(*(new_customer(demo) for _ in range(10)))
     simulate = {"tokens": 2000, "token_latency_ms": 20}
@@ -149,7 +143,6 @@ async def test_many_streams_that_take_longer_are_all_charged_for_what_arrived(de
         await assert_paid(customer, tokens=tokens_in(answer.body), outcome="cut_off")
 
 
-@TOO_LONG_HANGS
 async def test_the_sdk_raises_where_a_stream_takes_longer(customer: Customer) -> None:
     words = 0
     async with customer.async_sdk(max_retries=0) as client:
@@ -177,7 +170,7 @@ async def test_the_sdk_raises_where_a_stream_takes_longer(customer: Customer) ->
     [
         {"stream": False, "simulate": {"tokens": 2000, "token_latency_ms": 20}},
         {"stream": False, "simulate": {"hang": FOREVER_S}},
-        pytest.param({"stream": False, "simulate": {"tokens": TOKENS, "silent_after": 3}}, marks=TOO_LONG_HANGS),
+        {"stream": False, "simulate": {"tokens": TOKENS, "silent_after": 3}},
         {"stream": True, "simulate": {"hang": FOREVER_S}},
     ],
     ids=str,

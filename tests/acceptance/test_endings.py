@@ -136,7 +136,6 @@ async def test_a_client_that_leaves_a_silent_stream_of_which_nobody_knows_the_us
     assert (await customer.when_no_hold_is_open())["spent_cents"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the time to listen on runs only while the backend sends something")
 async def test_a_silent_backend_that_counts_at_the_end_is_not_listened_to_for_longer_than_any_other(
     customer: Customer,
 ) -> None:

@@ -431,7 +431,6 @@ async def test_a_request_whose_worker_was_killed_is_charged_for_the_answer_that_
     await assert_charged_once(customer)
 
 
-@pytest.mark.xfail(strict=True, reason="who lost the key to another try settles its expired hold all the same")
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_request_whose_hold_was_swept_while_its_worker_lived_on_is_charged_once(
     customer: Customer, stream: bool

@@ -112,7 +112,6 @@ async def test_a_field_that_refers_to_something_stored_is_refused(customer: Cust
     assert await customer.demo.generated(refused.headers["x-request-id"]) is None
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="what else stands in a message is bounded by its bytes")
 @pytest.mark.money_bug(13)
 async def test_a_message_that_refers_to_something_stored_is_held_for_as_a_whole_context(demo: RunningDemo) -> None:
     spoken = {"role": "assistant", "content": None, "audio": {"id": "audio_1234"}}  # as the OpenAI API has it
@@ -229,7 +228,6 @@ async def withdraw(customer: Customer, cents: Decimal | int) -> Answer:
 # --- usage
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a count beyond any model's context is believed")
 @pytest.mark.money_bug(34)
 async def test_more_tokens_than_a_context_has_are_not_believed(demo: RunningDemo) -> None:
     customer = await new_customer(demo)

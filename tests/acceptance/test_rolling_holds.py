@@ -206,7 +206,6 @@ async def test_many_streams_that_share_a_balance_which_runs_out_pay_for_all_that
 
 
 @pytest.mark.money_bug(53)
-@pytest.mark.xfail(strict=True, reason="the stream's own hold is taken for another one that is in the way")
 @pytest.mark.parametrize(("limit", "reason"), [("balance", "insufficient_funds"), ("budget", "budget_exceeded")])
 async def test_a_stream_that_is_alone_is_told_that_it_is_the_money_that_ran_out(
     demo: RunningDemo, limit: str, reason: str

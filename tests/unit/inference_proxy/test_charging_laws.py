@@ -205,7 +205,6 @@ def test_a_usage_in_the_words_of_another_api_is_not_read_as_none(usage: dict[str
         read_usage(usage)
 
 
-@pytest.mark.xfail(strict=True, reason="only the parts in the details are looked at")
 @pytest.mark.money_bug(36)
 @pytest.mark.parametrize(
     "usage",

@@ -110,10 +110,7 @@ async def test_each_answer_is_counted_by_itself_and_the_prompt_once(counting: Co
     [
         {"content": "word"},
         {"reasoning_content": "word"},
-        pytest.param(
-            {"reasoning": "word"},
-            marks=pytest.mark.xfail(strict=True, reason="vLLM names the field so since 0.12, and it is not read"),
-        ),
+        {"reasoning": "word"},
         {"tool_calls": [{"index": 0, "function": {"name": "word"}}]},
         {"tool_calls": [{"index": 0, "function": {"arguments": "word"}}]},
     ],

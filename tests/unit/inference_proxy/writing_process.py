@@ -42,7 +42,8 @@ def write(directory: Path, seed: int) -> None:
         name = chance.randrange(SLOTS)
         numbers[name] = numbers.get(name, 0) + 1
         next_one = record(name, numbers[name])
-        INTENT.pack_into(noted, name * INTENT.size, numbers[name])
+        # In one copy: pack_into clears the bytes first, and a kill in between would leave a number that never was.
+        noted[name * INTENT.size : (name + 1) * INTENT.size] = INTENT.pack(numbers[name])
         slots[name] = file.put(slots.get(name), next_one)
 
 
