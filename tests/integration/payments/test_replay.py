@@ -38,6 +38,24 @@ async def test_what_a_dead_process_stored_is_processed_by_another(till: Till, pa
     assert await till.credited(payer) == 1000
 
 
+async def test_who_takes_notifications_keeps_nobody_waiting_and_nobody_gets_them_too(
+    till: Till, payer: Payer, pool: asyncpg.Pool
+) -> None:
+    await till.paid(payer)
+    for event in till.events():
+        await store(till, event)
+    due = till.clock.now + FIRST_PAUSE
+
+    async with pool.acquire() as connection, connection.transaction():
+        taken = await NotificationStore(connection).take_waiting(due)  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            taken_meanwhile = await NotificationStore(pool).take_waiting(due)
+
+    assert len(taken) == 3
+    assert taken_meanwhile == []
+    assert await NotificationStore(pool).take_waiting(due) == []
+
+
 async def test_a_replay_of_everything_changes_nothing(till: Till, payer: Payer, pool: asyncpg.Pool) -> None:
     payment = await till.paid(payer)
     till.refund(payment, 300)
