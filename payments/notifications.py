@@ -32,8 +32,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     deliveries: int
     status: Status
-    outcome: str | None
-    attempts: int
+    outcome: str | None  # None: not processed yet
 
 
 class NotificationsAsked(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@
 INSERT INTO payment_notifications AS n (id, provider, event_id, event_type, received_at, headers, body, next_try_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (provider, event_id) DO UPDATE SET deliveries = n.deliveries + 1
-RETURNING id, provider, event_id, event_type, received_at, body, deliveries, status, outcome, attempts
+RETURNING id, provider, event_id, event_type, received_at, body, deliveries, status, outcome
 
 -- take_waiting --
 -- Take notifications that wait to be processed, each of them for one taker; the next look is the later, the more there
@@ -16,8 +16,7 @@ FROM (
     ORDER BY next_try_at LIMIT $4 FOR UPDATE SKIP LOCKED
 ) waiting
 WHERE n.id = waiting.id
-RETURNING n.id, n.provider, n.event_id, n.event_type, n.received_at, n.body, n.deliveries, n.status, n.outcome,
-          n.attempts
+RETURNING n.id, n.provider, n.event_id, n.event_type, n.received_at, n.body, n.deliveries, n.status, n.outcome
 
 -- finish_notification --
 -- $1 id, $2 status, $3 outcome
@@ -30,7 +29,7 @@ UPDATE payment_notifications SET outcome = $2 WHERE id = $1 AND status = 'receiv
 -- notifications_page --
 -- Oldest first. $1 after this time and $2 id, $3 until or null, $4 provider or null, $5 id or null, ours or the
 -- provider's, $6 status or null, $7 at most so many
-SELECT id, provider, event_id, event_type, received_at, body, deliveries, status, outcome, attempts
+SELECT id, provider, event_id, event_type, received_at, body, deliveries, status, outcome
 FROM payment_notifications
 WHERE (received_at, id) > ($1, $2) AND ($3::timestamptz IS NULL OR received_at < $3)
   AND ($4::text IS NULL OR provider = $4) AND ($5::text IS NULL OR id = $5 OR event_id = $5)

@@ -56,11 +56,9 @@ class PaymentIntent(msgspec.Struct, frozen=True, kw_only=True):
     """The payment itself, whatever Stripe tells of it and how often."""
 
     id: Id
-    status: str
     amount_received: Units
     currency: Currency
     metadata: Metadata = {}
-    latest_charge: Id | None = None
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
