@@ -22,6 +22,8 @@ TIMEOUT_S = 10
 RETRIES = 1
 #: Statuses below 500 that are over in a moment: the same key is being answered, or there were too many requests.
 _PASSING = (409, 429)
+#: Objects of one list, the most that Stripe gives at once.
+PAGE = 100
 #: Characters of a value of metadata.
 LONGEST_NOTE = 500
 
@@ -93,19 +95,35 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
     id: Id
     status: str
     amount: Units
+    currency: Currency
     charge: Id
+    payment_intent: Id | None = None
     metadata: Metadata = {}
+
+    @property
+    def gives_back(self) -> bool:
+        """Whether the payer has the money or is getting it; days after it was made, a refund can still fail."""
+        return self.status not in ("failed", "canceled")
 
     def is_of(self, key: str) -> bool:
         """Whether it is the one that we made for this key."""
         return self.metadata.get(REFUND_METADATA) == key
 
 
-class _Refunds(msgspec.Struct, frozen=True):
+class _Page(msgspec.Struct, frozen=True):
+    has_more: bool
+
+    def require_whole(self) -> None:
+        """Raises ProviderRefused when there are more: a part would be booked as all there is."""
+        if self.has_more:
+            raise ProviderRefused(PROVIDER, f"a payment with more than {PAGE} refunds or disputes")
+
+
+class _Refunds(_Page, frozen=True):
     data: list[Refund]
 
 
-class _Disputes(msgspec.Struct, frozen=True):
+class _Disputes(_Page, frozen=True):
     data: list[Dispute]
 
 
@@ -182,13 +200,17 @@ class StripeApi:
 
     async def disputes_of(self, payment_id: str) -> list[Dispute]:
         """All of a payment, as they stand now."""
-        listed = self._client.disputes.list_async({"payment_intent": payment_id, "limit": 100})
-        return (await _answered(listed, _Disputes)).data
+        listed = self._client.disputes.list_async({"payment_intent": payment_id, "limit": PAGE})
+        page = await _answered(listed, _Disputes)
+        page.require_whole()
+        return page.data
 
     async def refunds_of(self, payment_id: str) -> list[Refund]:
         """Those of a payment, newest first."""
-        listed = self._client.refunds.list_async({"payment_intent": payment_id, "limit": 100})
-        return (await _answered(listed, _Refunds)).data
+        listed = self._client.refunds.list_async({"payment_intent": payment_id, "limit": PAGE})
+        page = await _answered(listed, _Refunds)
+        page.require_whole()
+        return page.data
 
     async def refund(self, payment_id: str, units: int, *, key: str, note: str) -> Refund:
         """Give back so much of a payment; for the same key once."""

@@ -37,6 +37,7 @@ from payments.stripe_api import (
     Dispute,
     Metadata,
     PaymentIntent,
+    Refund,
     StripeApi,
 )
 from payments.stripe_events import read_head, read_subject
@@ -76,6 +77,8 @@ class StripeBooking:
                 return await self._paid(read_subject(body, PaymentIntent))
             case "charge.refunded":
                 return await self._refunded(read_subject(body, Charge))
+            case "refund.failed":
+                return await self._refund_failed(read_subject(body, Refund))
             case type_ if type_.startswith("charge.dispute."):
                 return await self._disputed(read_subject(body, Dispute))
             case type_:
@@ -132,17 +135,28 @@ class StripeBooking:
         await self.book_refunds(topup, charge, f"{charge.id} was refunded")
         return Outcome("processed", f"{topup.topup_id}: {charge.amount_refunded} {charge.currency} refunded in all")
 
+    async def _refund_failed(self, told: Refund) -> Outcome:
+        payment, topup = await self._payment_of(told.payment_intent)
+        if payment is None or topup is None:
+            return NOT_OURS
+        self._require_currency(topup, told.currency)
+        refunds = await self._api.refunds_of(payment.id)
+        left = sum(refund.amount for refund in refunds if refund.gives_back)
+        await self._submit(
+            ReinstateTopup(
+                stream_id=topup.account_id,
+                topup_id=topup.topup_id,
+                kind="refund",
+                total_microcents=microcents_in(left, topup.asked_currency),
+                reason=f"{told.id} failed",
+            )
+        )
+        return Outcome("processed", f"{topup.topup_id}: {told.id} failed, {left} {told.currency} refunded in all")
+
     async def _disputed(self, told: Dispute) -> Outcome:
-        if told.payment_intent is None:
+        payment, topup = await self._payment_of(told.payment_intent)
+        if payment is None or topup is None:
             return NOT_OURS
-        try:
-            payment = await self._api.payment(told.payment_intent)
-        except NotAtProvider as missing:
-            raise Break("unknown", f"{told.id}: {missing}") from missing
-        topup = await self._topup_of(payment.metadata)
-        if topup is None:
-            return NOT_OURS
-        await self._credit(topup, payment.id, payment.amount_received, payment.currency)
         disputes = await self._api.disputes_of(payment.id)
         booked = None
         # Somebody else may book what was true a moment before us: we are done when what we booked is still so.
@@ -170,6 +184,19 @@ class StripeBooking:
                     reason=reason,
                 )
             )
+
+    async def _payment_of(self, payment_id: str | None) -> tuple[PaymentIntent | None, TopupState | None]:
+        """A payment that something was taken back of, and its top-up, credited; None and None: it is not ours."""
+        if payment_id is None:
+            return None, None
+        try:
+            payment = await self._api.payment(payment_id)
+        except NotAtProvider as missing:
+            raise Break("unknown", str(missing)) from missing
+        topup = await self._topup_of(payment.metadata)
+        if topup is not None:
+            await self._credit(topup, payment.id, payment.amount_received, payment.currency)
+        return payment, topup
 
     async def _topup_of_session(self, session: CheckoutSession) -> TopupState | None:
         topup = await self._topup_of(session.metadata)

@@ -187,6 +187,15 @@ class Books:
         self._tell("charge.refunded", charge)
         return refund
 
+    def fail_refund(self, refund: Object) -> None:
+        """The payer's bank did not take the money: it is the seller's again."""
+        _require(refund["status"] == "succeeded", "this refund failed before")
+        charge = self.get(refund["charge"], "charge")
+        charge["amount_refunded"] -= refund["amount"]
+        charge["refunded"] = False
+        refund["status"] = "failed"
+        self._tell("refund.failed", refund)
+
     def dispute(self, charge: Object, amount: int | None, *, inquiry: bool = False) -> Object:
         """The customer's bank takes the money back, or, by an inquiry, asks before it does."""
         dispute = self._new(

@@ -71,6 +71,7 @@ class SimulatedStripe:
         app.router.add_post("/_simulator/sessions/{id}/settle", self.settle)
         app.router.add_post("/_simulator/charges/{id}/dispute", self.dispute)
         app.router.add_post("/_simulator/disputes/{id}/close", self.close_dispute)
+        app.router.add_post("/_simulator/refunds/{id}/fail", self.fail_refund)
         app.router.add_post("/_simulator/endpoint", self.set_endpoint)
         app.router.add_post("/_simulator/events/{id}/deliver", self.deliver)
         app.router.add_get("/_simulator/events", self.all_events)
@@ -206,6 +207,11 @@ class SimulatedStripe:
         dispute = self._named(request, "dispute")
         self.books.close_dispute(dispute, (await _read(request, Closed)).status)
         return _shown(dispute)
+
+    async def fail_refund(self, request: web.Request) -> web.Response:
+        refund = self._named(request, "refund")
+        self.books.fail_refund(refund)
+        return _shown(refund)
 
     async def set_endpoint(self, request: web.Request) -> web.Response:
         self.courier.endpoint = await _read(request, Endpoint)

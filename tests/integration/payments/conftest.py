@@ -159,8 +159,8 @@ class Till:
     def pay(self, session: Object, **how: Any) -> Object:
         return self.books.pay_session(session, **how)
 
-    def refund(self, payment: Object, units: int | None = None) -> None:
-        self.books.refund(self.charge_of(payment), units, {}, None)
+    def refund(self, payment: Object, units: int | None = None) -> Object:
+        return self.books.refund(self.charge_of(payment), units, {}, None)
 
     def charge_of(self, payment: Object) -> Object:
         return self.books.get(payment["latest_charge"], "charge")

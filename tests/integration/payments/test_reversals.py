@@ -47,6 +47,28 @@ async def test_a_refund_of_all_of_it_reverses_the_top_up(till: Till, payer: Paye
     assert await till.credited(payer) == 0
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_a_refund_that_fails_days_later_gives_the_money_back_to_the_account(
+    till: Till, payer: Payer, pool: asyncpg.Pool, order: tuple[int, ...]
+) -> None:
+    payment = await till.paid(payer)
+    till.refund(payment, 100)
+    failing = till.refund(payment, 300)
+    told = till.events("charge.refunded")
+    for event in told:
+        await till.tell(event)
+    assert await till.credited(payer) == 600
+
+    till.books.fail_refund(failing)
+    events = [*told, *till.events("refund.failed")]
+    for index in order:
+        await till.tell({**events[index], "id": f"evt_again_{index}"})
+
+    assert await till.credited(payer) == 900
+    assert await trial_balance(pool) == 0
+    assert (await till.events_of(payer)).count("topup.reinstated") == 1
+
+
 @pytest.mark.money_bug(51)
 async def test_what_was_spent_before_it_was_refunded_is_debt(till: Till, payer: Payer) -> None:
     payment = await till.paid(payer)

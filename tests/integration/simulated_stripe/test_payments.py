@@ -54,6 +54,18 @@ async def test_refunds_add_up_on_the_charge_and_never_above_it(shop: Shop) -> No
     assert (await shop.events()).count("charge.refunded") == 2
 
 
+async def test_a_refund_that_fails_is_the_sellers_money_again(shop: Shop) -> None:
+    intent = await shop.paid()
+    refund = await shop.client.v1.refunds.create_async({"payment_intent": intent.id, "amount": 300})
+
+    await shop.play(f"refunds/{refund.id}/fail")
+
+    charge = await shop.client.v1.charges.retrieve_async(str(intent.latest_charge))
+    assert charge.amount_refunded == 0
+    assert (await shop.client.v1.refunds.retrieve_async(refund.id)).status == "failed"
+    assert (await shop.events())[-1] == "refund.failed"
+
+
 async def test_a_dispute_takes_the_money_and_gives_it_back_when_it_is_won(shop: Shop) -> None:
     intent = await shop.paid()
 
