@@ -20,7 +20,7 @@ from inference_proxy.transcript import Transcript
 from inference_proxy.upstream import Upstream
 from inference_proxy.usage import UsageUnreadable
 from ledger import Committed, LedgerUnavailable, Refused
-from ledger.errors import BudgetExceeded, InsufficientFunds
+from ledger.errors import BudgetExceeded, HoldAlreadyEnded, InsufficientFunds
 from pricing import Usage, UsageError
 from wire import ApiError
 from wire.errors import error_event
@@ -116,8 +116,13 @@ class Relay:
     async def fail(self, error: Exception) -> None:
         """The headers are out: only the stream itself can still say that its charge could not be written."""
         _log.error("stream.not_settled", hold_id=self._hold.id, error=repr(error))
-        code = "ledger_unavailable" if isinstance(error, LedgerUnavailable) else "internal_error"
-        await self._end(error_event(ApiError(code, "the charge is not written yet; it follows")))
+        if isinstance(error, HoldAlreadyEnded):
+            failure = ApiError("ledger_unavailable", "the hold ended before its charge; nothing is charged")
+        elif isinstance(error, LedgerUnavailable):
+            failure = ApiError("ledger_unavailable", "the charge is not written yet; it follows")
+        else:
+            failure = ApiError("internal_error", "an error of ours; what is charged, the receipt will say")
+        await self._end(error_event(failure))
 
     async def _pass_all(self) -> None:
         async with self._client.patience as patience:

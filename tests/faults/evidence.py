@@ -51,6 +51,10 @@ class BookedHold(msgspec.Struct, kw_only=True):
     served: dict[str, Any] = {}  # what the gate says of how it was served
     retry_count: int = 0
 
+    @property
+    def is_swept(self) -> bool:
+        return self.ends == ["hold.expired"]
+
 
 class Books(msgspec.Struct, kw_only=True):
     """All holds by id, and what went on and off each account."""

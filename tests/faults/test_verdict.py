@@ -69,7 +69,7 @@ def charged(tokens: int, *, prompt: int = PROMPT, **changes: Any) -> BookedHold:
 
 
 def free(**changes: Any) -> BookedHold:
-    return charged(0, charges=0, charged_microcents=0, usage={}, ends=["hold.voided"], **changes)
+    return charged(0, **{"charges": 0, "charged_microcents": 0, "usage": {}, "ends": ["hold.voided"], **changes})
 
 
 def attempt(**changes: Any) -> Attempt:
@@ -153,6 +153,15 @@ def test_what_a_killed_worker_delivered_last_may_be_missing() -> None:
 
     assert broken_rules(charged(8), last) == set()
     assert broken_rules(charged(7), last) == {TOO_LITTLE}
+
+
+def test_a_try_with_a_key_is_free_once_its_hold_was_swept() -> None:
+    again = seen(ask=asked(idempotency_key="k"), error="ledger_unavailable", arrivals=tokens(8))
+    swept = free(ends=["hold.expired"])
+
+    assert broken_rules(swept, again) == set()
+    assert broken_rules(swept, seen(error="ledger_unavailable", arrivals=tokens(8))) == {TOO_LITTLE}
+    assert broken_rules(charged(8), again) == set()
 
 
 def test_a_hold_of_nobody_must_be_free() -> None:

@@ -60,6 +60,7 @@ class Permitted(NamedTuple):
 _FREE = Permitted(Bound.NOTHING, Bound.NOTHING)
 _SOME, _NONE, _UNDER_WAY, _WHATEVER = "some", "none", "none, but it may have been on its way", "whatever"
 _KEPT = "whatever, with an Idempotency-Key"  # an answer that dies with its worker will be asked for again
+_SWEPT = "whatever, with an Idempotency-Key and a hold that was swept"  # the next try is served anew
 
 #: By the ending, and by whether tokens of the answer were received.
 PERMITTED: dict[tuple[Ending, str], Permitted] = {
@@ -67,6 +68,7 @@ PERMITTED: dict[tuple[Ending, str], Permitted] = {
     (Ending.CURTAILED, _WHATEVER): Permitted(Bound.RECEIVED, Bound.RECEIVED),
     (Ending.REFUSED, _WHATEVER): _FREE,
     (Ending.BROKEN, _WHATEVER): Permitted(Bound.RECEIVED, Bound.RECEIVED),
+    (Ending.BROKEN, _SWEPT): _FREE,
     (Ending.LEFT, _SOME): Permitted(Bound.RECEIVED, Bound.WRITTEN),
     (Ending.LEFT, _NONE): _FREE,
     (Ending.LEFT, _UNDER_WAY): Permitted(Bound.NOTHING, Bound.WRITTEN),
@@ -168,6 +170,8 @@ def _judge_charge(case: Case, seen: Seen | None) -> Iterator[Violation]:
 
 
 def _received(case: Case, seen: Seen | None, ending: Ending) -> str:
+    if seen is not None and ending is Ending.BROKEN and seen.ask.idempotency_key is not None and case.hold.is_swept:
+        return _SWEPT
     if seen is None or ending not in (Ending.LEFT, Ending.LOST):
         return _WHATEVER
     if seen.ask.idempotency_key is not None:
