@@ -50,6 +50,8 @@ class RequestTopup(CommandBase, frozen=True, kw_only=True, tag=True):
     asked: Paid  # what the customer is to pay for it
     requested_by: str
     idempotency_key: str
+    exchange_rate: Decimal | None = None  # units of the account's currency for one of the asked; None: the same one
+    rate_source: str | None = None  # who said so, and when
 
 
 class MarkTopupPending(CommandBase, frozen=True, kw_only=True, tag=True):

@@ -71,6 +71,8 @@ class TopupRequested(EventBase, frozen=True, kw_only=True, tag="topup.requested"
     amount_microcents: Microcents  # to be credited once it is paid
     asked: Paid  # what the customer is to pay for it
     requested_by: str
+    exchange_rate: Decimal | None = None  # units of the account's currency for one of the asked; None: the same one
+    rate_source: str | None = None  # who said so, and when
 
 
 class TopupPending(EventBase, frozen=True, kw_only=True, tag="topup.pending"):

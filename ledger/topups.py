@@ -148,6 +148,8 @@ def _request(scope: Scope, command: RequestTopup) -> TopupRequested:
         amount_microcents=positive(command.amount_microcents),
         asked=command.asked,
         requested_by=command.requested_by,
+        exchange_rate=command.exchange_rate,
+        rate_source=command.rate_source,
     )
 
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from ledger import Paid
 from ledger.errors import LedgerCorrupt
+from ledger.events import TopupRequested
 from ledger.evolve import evolve
 from ledger.money import MAX_AMOUNT
 from tests.unit.ledger.scenes import (
@@ -159,6 +160,17 @@ def test_each_step_again_is_the_first_one_whatever_came_after(command: Any) -> N
 
     assert kind == "replayed"
     assert at.index(name.get(type(command).__name__, "TopupFailed")) + 1 == seq
+
+
+def test_what_is_paid_in_another_currency_is_requested_with_the_rate_and_who_said_so() -> None:
+    asked = Paid("CNY", Decimal("71.43"))
+    command = replace(request_topup(asked=asked), exchange_rate=Decimal("0.14"), rate_source="price book")
+    scene = Scene(open_account())
+
+    scene.submit(command)
+
+    (event,) = [stored.event for stored in scene.log.stream(A) if isinstance(stored.event, TopupRequested)]
+    assert (event.asked, event.exchange_rate, event.rate_source) == (asked, Decimal("0.14"), "price book")
 
 
 def test_a_pending_topup_takes_the_last_reference_that_it_was_given() -> None:
