@@ -56,7 +56,7 @@ class Inbox:
 
     async def process_waiting(self) -> int:
         """Process what is due; returns how many there were. Raises one of ledger.UNREACHABLE."""
-        waiting = [each for each in await self._store.take_waiting(self.clock()) if each.provider in self._books]
+        waiting = await self._store.take_waiting(self.clock(), list(self._books))
         for notification in waiting:
             await self.process(notification)
         return len(waiting)

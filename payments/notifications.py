@@ -76,9 +76,12 @@ class NotificationStore:
         assert row is not None  # an upsert gives its row
         return Notification(**row)
 
-    async def take_waiting(self, now: datetime) -> list[Notification]:
-        """Some of those that are due, for the caller to process; nobody else takes them before they are due again."""
-        rows = await self._pool.fetch(_queries["take_waiting"], now, FIRST_PAUSE, LONGEST_PAUSE, BATCH)
+    async def take_waiting(self, now: datetime, providers: Sequence[str] | None = None) -> list[Notification]:
+        """Some of those that are due, for the caller to process; nobody else takes them before they are due again.
+
+        Of these providers only, where some are named: what is taken and not processed would wait in vain.
+        """
+        rows = await self._pool.fetch(_queries["take_waiting"], now, FIRST_PAUSE, LONGEST_PAUSE, BATCH, providers)
         return [Notification(**row) for row in rows]
 
     async def finish(self, id_: str, status: Status, outcome: str) -> None:

@@ -8,11 +8,12 @@ RETURNING id, provider, event_id, event_type, received_at, body, deliveries, sta
 
 -- take_waiting --
 -- Take notifications that wait to be processed, each of them for one taker; the next look is the later, the more there
--- were. $1 now, $2 first pause, $3 longest pause, $4 at most so many
+-- were. $1 now, $2 first pause, $3 longest pause, $4 at most so many, $5 providers or null
 UPDATE payment_notifications n
 SET attempts = n.attempts + 1, next_try_at = $1 + least($2::interval * 2 ^ least(n.attempts, 20), $3::interval)
 FROM (
     SELECT id FROM payment_notifications WHERE status = 'received' AND next_try_at <= $1
+      AND ($5::text[] IS NULL OR provider = ANY ($5))
     ORDER BY next_try_at LIMIT $4 FOR UPDATE SKIP LOCKED
 ) waiting
 WHERE n.id = waiting.id
