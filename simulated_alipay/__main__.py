@@ -1,0 +1,72 @@
+"""``python -m simulated_alipay``: read the flags, listen, say on which port, serve until told to stop."""
+
+import argparse
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from simulated_alipay.server import SimulatedAlipay
+from simulated_alipay.signatures import KeyPair, private_key
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m simulated_alipay", description="Alipay without Alipay.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
+    parser.add_argument("--private-key", required=True, help="of Alipay, in base64; notifications are signed with it")
+    parser.add_argument("--app-id", required=True, help="of the one application")
+    parser.add_argument("--app-public-key", required=True, help="of the application, in base64")
+    parser.add_argument("--seller-id", required=True, help="whom payers pay")
+    parser.add_argument("--die-with-parent", action="store_true", help="end when the parent process does (Linux)")
+    return parser.parse_args()
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            sys.exit(1)
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    alipay = SimulatedAlipay(
+        KeyPair(private_key(arguments.private_key)),
+        app_id=arguments.app_id,
+        app_public_key=arguments.app_public_key,
+        seller_id=arguments.seller_id,
+    )
+    stopped = asyncio.Event()
+    for how in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(how, stopped.set)
+    runner = web.AppRunner(alipay.app(), access_log=None, shutdown_timeout=0)
+    await runner.setup()
+    site = web.TCPSite(runner, arguments.host, arguments.port)
+    await site.start()
+    sys.stdout.write(msgspec.json.encode({"port": runner.addresses[0][1]}).decode() + "\n")
+    sys.stdout.flush()
+    await stopped.wait()
+    await runner.cleanup()
+
+
+def main() -> None:
+    """Run it in the foreground."""
+    arguments = _arguments()
+    if arguments.die_with_parent:
+        _die_with_parent()
+    try:
+        asyncio.run(_run(arguments))
+    except OSError as error:
+        sys.exit(f"simulated_alipay: {error}")
+
+
+if __name__ == "__main__":
+    main()
