@@ -74,11 +74,11 @@ class YuanjingHandlers:
 
     async def test_pricing_program(self, request: web.Request) -> web.Response:
         """What a program makes of a usage."""
-        return await _enveloped(request, self._tested)
+        return await enveloped(request, self._tested)
 
     async def query_product_price(self, request: web.Request) -> web.Response:
         """What a usage of a model costs by the list, and this customer."""
-        return await _enveloped(request, self._queried)
+        return await enveloped(request, self._queried)
 
     async def _tested(self, request: web.Request) -> TestAnswer:
         principal = await self._authenticator.authenticate(request)
@@ -145,7 +145,8 @@ def yuanjing_routes(quoter: Quoter, prices: PriceFeed, authenticator: Authentica
     ]
 
 
-async def _enveloped(request: web.Request, answer: _Answer) -> web.Response:
+async def enveloped(request: web.Request, answer: _Answer) -> web.Response:
+    """What ``answer`` makes of the request, or why not, in the envelope of this surface."""
     try:
         return json_reply(await answer(request))
     except UsageError as error:

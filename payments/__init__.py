@@ -6,9 +6,15 @@ the same books whatever came first. Start reading at ``stripe_booking.py``. ``st
 Stripe's words, ``inbox.py`` the way of a notification; ``checkouts.py`` and ``refunds.py`` are what we ask for.
 """
 
+from payments.alipay_amounts import CreditWished, PaymentWished
+from payments.alipay_api import AlipayConfig
+from payments.alipay_checkouts import AlipayCheckouts
+from payments.alipay_road import AlipayRoad, open_alipay
+from payments.alipay_routes import AlipayRoutes
 from payments.errors import (
     AmountRefused,
     Break,
+    CurrencyRefused,
     NotAtProvider,
     NotRefundable,
     PaymentsError,
@@ -21,19 +27,27 @@ from payments.errors import (
 )
 from payments.inbox import Inbox
 from payments.notifications import Notification, NotificationsAsked, NotificationStore
-from payments.routes import TopupRoutes
+from payments.refusals import as_api_errors
+from payments.routes import TopupRoutes, idempotency_key_of
 from payments.stripe_api import StripeConfig
 from payments.stripe_road import StripeRoad, open_stripe
 
 __all__ = [
+    "AlipayCheckouts",
+    "AlipayConfig",
+    "AlipayRoad",
+    "AlipayRoutes",
     "AmountRefused",
     "Break",
+    "CreditWished",
+    "CurrencyRefused",
     "Inbox",
     "NotAtProvider",
     "NotRefundable",
     "Notification",
     "NotificationStore",
     "NotificationsAsked",
+    "PaymentWished",
     "PaymentsError",
     "PaymentsNotConfigured",
     "ProviderRefused",
@@ -44,5 +58,8 @@ __all__ = [
     "TopupNotFound",
     "TopupRoutes",
     "WebhookRefused",
+    "as_api_errors",
+    "idempotency_key_of",
+    "open_alipay",
     "open_stripe",
 ]

@@ -49,7 +49,7 @@ class Checkouts:
             smallest, largest = cents_text(self._minimum), cents_text(self._maximum)
             raise AmountRefused(f"a top-up is from {smallest} to {largest} cents")
         units = units_in(amount, account.currency)
-        topup_id = new_id("topup") if idempotency_key is None else _topup_id_of(account_id, idempotency_key)
+        topup_id = new_id("topup") if idempotency_key is None else topup_id_of(account_id, idempotency_key)
         await self._ledger.submit(
             RequestTopup(
                 stream_id=account_id,
@@ -93,6 +93,6 @@ class Checkouts:
         return topup
 
 
-def _topup_id_of(account_id: str, idempotency_key: str) -> str:
+def topup_id_of(account_id: str, idempotency_key: str) -> str:
     """One top-up for each key of an account; the same again when the request is."""
     return "topup_" + hashlib.sha256(f"{account_id}\0{idempotency_key}".encode()).hexdigest()[:26]

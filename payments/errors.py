@@ -3,6 +3,7 @@
 PaymentsError
 ├── PaymentsNotConfigured   the provider has no secrets here: its routes are off
 ├── AmountRefused           not an amount that can be topped up by
+├── CurrencyRefused         an account's currency that cannot be paid for by this road
 ├── TopupClosed             the top-up is over; another request begins another one
 ├── TopupNotFound           no account has a top-up of this id
 ├── NotRefundable           not paid, or not as much that is neither taken back, held nor spent
@@ -30,6 +31,10 @@ class PaymentsNotConfigured(PaymentsError):
 
 class AmountRefused(PaymentsError):
     """Below the smallest amount, above the largest, or finer than the provider's smallest unit."""
+
+
+class CurrencyRefused(PaymentsError):
+    """No rate says what an account in this currency would have to pay. Another road may."""
 
 
 class TopupClosed(PaymentsError):

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from payments.errors import (
     AmountRefused,
+    CurrencyRefused,
     PaymentsError,
     PaymentsNotConfigured,
     ProviderRefused,
@@ -17,6 +18,7 @@ from wire import ApiError
 _CODES: dict[type[PaymentsError], str] = {
     PaymentsNotConfigured: "payments_not_configured",
     AmountRefused: "invalid_request",
+    CurrencyRefused: "invalid_request",
     TopupClosed: "conflict",
     WebhookRefused: "invalid_request",
 }

@@ -118,7 +118,7 @@ class TopupRoutes:
         principal = await self._authenticator.authenticate(request)
         account_id = require_account(principal)
         road = self._road()
-        idempotency_key = _idempotency_key(request)
+        idempotency_key = idempotency_key_of(request)
         body = await read_json(request, CheckoutBody)
         amount = microcents_of(body.amount_cents, param="amount_cents")
         try:
@@ -179,7 +179,8 @@ def _account_asked_for(principal: Principal, account_id: str | None) -> str:
     return account_id
 
 
-def _idempotency_key(request: web.Request) -> str | None:
+def idempotency_key_of(request: web.Request) -> str | None:
+    """The header Idempotency-Key. Raises ApiError when it is malformed."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
         message = "an Idempotency-Key is 1 to 255 printable ASCII characters without spaces"

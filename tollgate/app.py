@@ -17,7 +17,7 @@ from argon2 import PasswordHasher
 from prometheus_client import multiprocess
 
 from accounts import Authenticator, Keys, Operators, Passwords, Tokens, Users, account_routes
-from dialects import yuanjing_routes
+from dialects import recharge_routes, yuanjing_routes
 from inference_proxy import (
     AnswerStore,
     BackendPool,
@@ -39,7 +39,15 @@ from inference_proxy import (
     translate,
 )
 from ledger import UNREACHABLE, Lease, Ledger, new_id, new_worker_id
-from payments import StripeConfig, TopupRoutes, open_stripe
+from payments import (
+    AlipayCheckouts,
+    AlipayConfig,
+    AlipayRoutes,
+    StripeConfig,
+    TopupRoutes,
+    open_alipay,
+    open_stripe,
+)
 from projections import usage_routes
 from tollgate.database import connect, create_pool
 from tollgate.settings import Settings
@@ -68,6 +76,7 @@ async def gate_app(
     database_url: str,
     secret: bytes,
     stripe: StripeConfig | None = None,
+    alipay: AlipayConfig | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[web.Application]:
     """The application of one gate process, running. Its gate is to be drained before it is left."""
@@ -83,8 +92,7 @@ async def gate_app(
         write_ahead_dir = Path(settings.server.write_ahead_dir)
         write_ahead = WriteAheadFile.open(write_ahead_dir, lease.worker_id)
         stack.callback(write_ahead.close)
-        session = await stack.enter_async_context(_backend_session())
-        backends = BackendPool(settings.backends, session, monotonic=monotonic)
+        backends = await stack.enter_async_context(_backend_pool(settings, monotonic))
         prices = PriceFeed(ledger)
         await prices.refresh()
         for task in (
@@ -128,7 +136,7 @@ async def gate_app(
             *yuanjing_routes(quoter, prices, authenticator),
             *_account_routes(settings, ledger, tokens, authenticator, clock),
             *usage_routes(ledger, authenticator, clock),
-            *await _topup_routes(stack, stripe, ledger, authenticator, clock),
+            *await _topup_routes(stack, stripe, alipay, ledger, prices, authenticator, clock),
         ]
         app = build_app(routes, pool, backends)
         app[GATE] = gate
@@ -153,12 +161,23 @@ def _account_routes(
 async def _topup_routes(
     stack: AsyncExitStack,
     stripe: StripeConfig | None,
+    alipay: AlipayConfig | None,
     ledger: Ledger,
+    prices: PriceFeed,
     authenticator: Authenticator,
     clock: Callable[[], datetime],
 ) -> list[Route]:
-    road = None if stripe is None else await stack.enter_async_context(open_stripe(stripe, ledger, clock))
-    return TopupRoutes(ledger, authenticator, road).routes()
+    by_stripe = by_alipay = checkouts = None
+    if stripe is not None:
+        by_stripe = await stack.enter_async_context(open_stripe(stripe, ledger, clock))
+    if alipay is not None:
+        by_alipay = await stack.enter_async_context(open_alipay(alipay, ledger, clock))
+        checkouts = AlipayCheckouts(ledger, by_alipay.api, prices.book.exchange_rate, clock)
+    return [
+        *TopupRoutes(ledger, authenticator, by_stripe).routes(),
+        *AlipayRoutes(authenticator, by_alipay, checkouts).routes(),
+        *recharge_routes(checkouts, authenticator),
+    ]
 
 
 def build_app(routes: list[Route], pool: asyncpg.Pool, backends: BackendPool) -> web.Application:
@@ -290,10 +309,10 @@ class _ServiceHandlers:
 
 
 @asynccontextmanager
-async def _backend_session() -> AsyncIterator[aiohttp.ClientSession]:
+async def _backend_pool(settings: Settings, monotonic: Callable[[], float]) -> AsyncIterator[BackendPool]:
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        yield session
+        yield BackendPool(settings.backends, session, monotonic=monotonic)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge
 
 from inference_proxy import KEPT_FOR, AnswerStore
 from ledger import UNREACHABLE, Ledger, LedgerError, Sweeper
-from payments import Inbox, StripeConfig, StripeRoad, open_stripe
+from payments import AlipayConfig, Inbox, StripeConfig, open_alipay, open_stripe
 from projections import ProjectionRunner
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool
@@ -31,26 +31,32 @@ _log = structlog.get_logger(__name__)
 _PASSING = (*UNREACHABLE, LedgerError)
 
 
-async def run_background(database_url: str, stop: asyncio.Event, stripe: StripeConfig | None = None) -> None:
+async def run_background(
+    database_url: str, stop: asyncio.Event, stripe: StripeConfig | None = None, alipay: AlipayConfig | None = None
+) -> None:
     """Work until told to stop."""
     async with AsyncExitStack() as stack:
         pool = await create_pool(database_url)
         stack.push_async_callback(pool.close)
         ledger = await Ledger.open(pool, lambda: connect(database_url), utc_now)
         stack.push_async_callback(ledger.close)
-        road = None if stripe is None else await stack.enter_async_context(open_stripe(stripe, ledger, utc_now))
-        await _work(pool, ledger, road, stop)
+        inboxes = []
+        if stripe is not None:
+            inboxes.append((await stack.enter_async_context(open_stripe(stripe, ledger, utc_now))).inbox)
+        if alipay is not None:
+            inboxes.append((await stack.enter_async_context(open_alipay(alipay, ledger, utc_now))).inbox)
+        await _work(pool, ledger, inboxes, stop)
 
 
-async def _work(pool: asyncpg.Pool, ledger: Ledger, stripe: StripeRoad | None, stop: asyncio.Event) -> None:
+async def _work(pool: asyncpg.Pool, ledger: Ledger, inboxes: list[Inbox], stop: asyncio.Event) -> None:
     runner = ProjectionRunner(pool)
     sweeper = Sweeper(pool, ledger.submit)
     scheduler = AsyncIOScheduler(timezone="UTC")
     scheduler.add_job(_sweep, "interval", [sweeper], seconds=SWEEP_EVERY_S, next_run_time=utc_now())
     scheduler.add_job(_measure, "interval", [runner], seconds=MEASURE_EVERY_S)
     scheduler.add_job(_purge, "interval", [AnswerStore(ledger)], seconds=PURGE_EVERY_S)
-    if stripe is not None:
-        scheduler.add_job(_process, "interval", [stripe.inbox], seconds=PROCESS_EVERY_S)
+    for inbox in inboxes:
+        scheduler.add_job(_process, "interval", [inbox], seconds=PROCESS_EVERY_S)
     scheduler.start()
     projecting = asyncio.create_task(runner.run(), name="projections")
     try:

@@ -2,17 +2,26 @@
 
 import argparse
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from ledger import Microcents, microcents_from_cents, units_text
-from payments import Notification, NotificationsAsked, NotificationStore, PaymentsNotConfigured, StripeRoad, open_stripe
+from payments import (
+    Inbox,
+    Notification,
+    NotificationsAsked,
+    NotificationStore,
+    PaymentsNotConfigured,
+    StripeRoad,
+    open_alipay,
+    open_stripe,
+)
 from tollgate.app import utc_now
 from tollgate.cli_accounts import exact_number, open_ledger
 from tollgate.cli_price_book import moment
-from tollgate.settings import load_settings, stripe_config
+from tollgate.settings import alipay_config, load_settings, stripe_config
 
-PROVIDERS = ("stripe",)
+PROVIDERS = ("stripe", "alipay")
 STATUSES = ("received", "processed", "ignored", "broken")
 
 
@@ -44,11 +53,12 @@ async def _list(options: argparse.Namespace) -> None:
 
 
 async def _replay(options: argparse.Namespace) -> int:
-    async with _opened(options) as road:
-        not_done = 0
-        async for notification in road.inbox.replay(_asked(options)):
-            _print(notification)
-            not_done += notification.status in ("received", "broken")
+    not_done = 0
+    async with _inboxes(options) as inboxes:
+        for inbox in inboxes:
+            async for notification in inbox.replay(_asked(options)):
+                _print(notification)
+                not_done += notification.status in ("received", "broken")
     return 1 if not_done else 0
 
 
@@ -65,6 +75,24 @@ async def _refund(options: argparse.Namespace) -> None:
         f"{topup.topup_id}  refunded {units_text(given_back, currency)}  "
         f"{units_text(topup.reversed, currency)} of {units_text(topup.amount, currency)} in all"
     )
+
+
+@asynccontextmanager
+async def _inboxes(options: argparse.Namespace) -> AsyncIterator[list[Inbox]]:
+    """Of every provider that is configured. Raises PaymentsNotConfigured when the one that is asked for is not."""
+    settings = load_settings(options.config)
+    stripe, alipay = stripe_config(settings), alipay_config(settings)
+    configured = [name for name, config in (("stripe", stripe), ("alipay", alipay)) if config is not None]
+    if not configured or options.provider not in (None, *configured):
+        raise PaymentsNotConfigured(options.provider or " or ".join(PROVIDERS))
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(open_ledger(settings))
+        inboxes = []
+        if stripe is not None:
+            inboxes.append((await stack.enter_async_context(open_stripe(stripe, ledger, utc_now))).inbox)
+        if alipay is not None:
+            inboxes.append((await stack.enter_async_context(open_alipay(alipay, ledger, utc_now))).inbox)
+        yield inboxes
 
 
 @asynccontextmanager

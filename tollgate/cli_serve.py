@@ -12,7 +12,7 @@ from tollgate.database import database
 from tollgate.demo import run_demo
 from tollgate.logging import log_to_stdout
 from tollgate.processes import Supervisor, run_background_process, run_gate_worker, settings_arguments
-from tollgate.settings import Settings, SettingsError, load_settings, server_secret, stripe_config
+from tollgate.settings import Settings, SettingsError, alipay_config, load_settings, server_secret, stripe_config
 
 DEMO_PORT = 8080
 
@@ -63,11 +63,18 @@ async def _serve(options: argparse.Namespace) -> None:
 
 def _gate_worker(options: argparse.Namespace) -> None:
     settings = _settings(options)
-    run_gate_worker(settings, database_url=_given_url(), secret=server_secret(settings), stripe=stripe_config(settings))
+    run_gate_worker(
+        settings,
+        database_url=_given_url(),
+        secret=server_secret(settings),
+        stripe=stripe_config(settings),
+        alipay=alipay_config(settings),
+    )
 
 
 def _worker(options: argparse.Namespace) -> None:
-    run_background_process(_given_url(), stripe_config(load_settings(options.config)))
+    settings = load_settings(options.config)
+    run_background_process(_given_url(), stripe_config(settings), alipay_config(settings))
 
 
 async def _demo(options: argparse.Namespace) -> None:

@@ -15,12 +15,14 @@ import msgspec
 from inference_proxy import BackendConfig, Model
 from ledger import Microcents
 from ledger.money import MICROCENTS_PER_CENT
-from payments import StripeConfig
+from payments import AlipayConfig, StripeConfig
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 #: Variables that Tollgate reads. TOLLGATE_TEST_… belong to the test suite.
 VARIABLES = (
+    "TOLLGATE_ALIPAY_APP_PRIVATE_KEY",
+    "TOLLGATE_ALIPAY_PUBLIC_KEY",
     "TOLLGATE_CONFIG",
     "TOLLGATE_DATABASE_URL",
     "TOLLGATE_MIGRATION_DATABASE_URL",
@@ -67,10 +69,20 @@ class StripeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     api_url: str = "https://api.stripe.com"
 
 
+class AlipaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    app_id: str | None = None  # with the two keys, this turns it on
+    seller_id: str | None = None  # whom payers pay; needed where it is on, as is the next one
+    notify_url: str | None = None  # of /v1/topup/alipay/notify, as Alipay reaches it
+    return_url: str | None = None  # where a payer comes back to
+    product_name: str = "Credit"  # on Alipay's page
+    gateway: str = "https://openapi.alipay.com/gateway.do"
+
+
 class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     minimum_cents: Annotated[int, msgspec.Meta(ge=1, le=10**11)] = 500  # of one top-up
     maximum_cents: Annotated[int, msgspec.Meta(ge=1, le=10**11)] = 1_000_000
     stripe: StripeSettings = StripeSettings()
+    alipay: AlipaySettings = AlipaySettings()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,6 +165,37 @@ def stripe_config(settings: Settings, environment: Mapping[str, str] = os.enviro
         minimum=Microcents(payments.minimum_cents * MICROCENTS_PER_CENT),
         maximum=Microcents(payments.maximum_cents * MICROCENTS_PER_CENT),
     )
+
+
+def alipay_config(settings: Settings, environment: Mapping[str, str] = os.environ) -> AlipayConfig | None:
+    """How to reach Alipay and to know it: ``payments.alipay.app_id``, TOLLGATE_ALIPAY_APP_PRIVATE_KEY and
+    TOLLGATE_ALIPAY_PUBLIC_KEY; None, and its routes are off, unless all three say something.
+
+    Raises SettingsError when a key is none, or whom to pay and whom to tell is not said.
+    """
+    payments, alipay = settings.payments, settings.payments.alipay
+    private_key = environment.get("TOLLGATE_ALIPAY_APP_PRIVATE_KEY", "").strip()
+    public_key = environment.get("TOLLGATE_ALIPAY_PUBLIC_KEY", "").strip()
+    if not alipay.app_id or not private_key or not public_key:
+        return None
+    if not alipay.seller_id or not alipay.notify_url:
+        raise SettingsError("payments.alipay.seller_id and payments.alipay.notify_url are not both set")
+    try:
+        return AlipayConfig(
+            app_id=alipay.app_id,
+            app_private_key=private_key,
+            alipay_public_key=public_key,
+            seller_id=alipay.seller_id,
+            notify_url=alipay.notify_url,
+            return_url=alipay.return_url,
+            product_name=alipay.product_name,
+            gateway=alipay.gateway,
+            minimum=Microcents(payments.minimum_cents * MICROCENTS_PER_CENT),
+            maximum=Microcents(payments.maximum_cents * MICROCENTS_PER_CENT),
+        )
+    except ValueError as error:
+        message = "TOLLGATE_ALIPAY_APP_PRIVATE_KEY or TOLLGATE_ALIPAY_PUBLIC_KEY is not such an RSA key"
+        raise SettingsError(f"{message}: {error}") from error
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:

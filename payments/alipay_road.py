@@ -1,0 +1,31 @@
+"""Everything that one process does with one application at Alipay, put together."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import msgspec
+
+from ledger import Ledger
+from payments.alipay_api import PROVIDER, AlipayApi, AlipayConfig
+from payments.alipay_booking import AlipayBooking
+from payments.inbox import Inbox
+from payments.notifications import NotificationStore
+
+
+class AlipayRoad(msgspec.Struct, frozen=True, kw_only=True):
+    """How money comes in by Alipay."""
+
+    api: AlipayApi
+    inbox: Inbox
+
+
+@asynccontextmanager
+async def open_alipay(config: AlipayConfig, ledger: Ledger, clock: Callable[[], datetime]) -> AsyncIterator[AlipayRoad]:
+    """The road, until it is left; then what was begun is finished."""
+    api = AlipayApi(config, clock)
+    inbox = Inbox(NotificationStore(ledger.pool), {PROVIDER: AlipayBooking(ledger, api).book}, clock)
+    try:
+        yield AlipayRoad(api=api, inbox=inbox)
+    finally:
+        await inbox.close()
