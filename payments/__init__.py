@@ -4,6 +4,7 @@ A top-up's life is events of the ledger; here is what begins it, and what moves 
 twice and in any order: what they tell is verified, stored word for word, answered, and then booked, by rules that give
 the same books whatever came first. Start reading at ``stripe_booking.py``. ``stripe_api.py`` is all that is known of
 Stripe's words, ``inbox.py`` the way of a notification; ``checkouts.py`` and ``refunds.py`` are what we ask for.
+``alipay_….py`` is the same road again where money moves in yuan.
 """
 
 from payments.alipay_amounts import CreditWished, PaymentWished

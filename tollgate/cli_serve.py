@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
     demo.add_argument("--port", type=int, default=DEMO_PORT)
     demo.add_argument("--workers", type=int, default=1, help="gate processes")
     demo.add_argument("--token-latency-ms", type=float, default=5.0, help="of the simulated backend")
-    demo.add_argument("--payments", action="store_true", help="top-ups too, by a simulated Stripe")
+    demo.add_argument("--payments", action="store_true", help="top-ups too, by a simulated Stripe and Alipay")
     demo.set_defaults(run=_demo)
 
 

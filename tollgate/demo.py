@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -19,10 +20,11 @@ from argon2 import PasswordHasher
 
 from accounts import Authenticator, Keys, Operators, Passwords, ServiceTokens, Tokens, Users
 from ledger import Ledger, Microcents, microcents_from_cents
-from ledger.events import ProgramAssigned
-from pricing.publishing import assign, publish
+from ledger.events import ProgramAssigned, RatePublished
+from pricing.publishing import assign, publish, publish_rate
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool, database
+from tollgate.demo_alipay import AlipayKeys, alipay_settings
 from tollgate.embedded_postgres import PostgresInUse, delete_cluster
 from tollgate.processes import Supervisor, require_free_port, settings_arguments
 from tollgate.settings import Settings, SettingsError, load_settings
@@ -32,6 +34,8 @@ CONTEXT_LENGTH = 32_768
 CREDIT: Microcents = microcents_from_cents(1000)
 READY_WITHIN_S = 30.0
 ROOT = Path(".tollgate")
+#: Of nobody's market.
+DOLLARS_FOR_A_YUAN = Decimal("0.14")
 #: Of the simulated Stripe, which no money can be got with.
 STRIPE_SECRETS = {"TOLLGATE_STRIPE_API_KEY": "sk_test_demo", "TOLLGATE_STRIPE_WEBHOOK_SECRETS": "whsec_demo"}
 
@@ -49,7 +53,8 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
     password: str
     models: list[str]
     backend_url: str
-    stripe_url: str | None  # None: a demo without payments
+    stripe_url: str | None  # None, as the next one: a demo without payments
+    alipay_url: str | None
     pid: int
 
 
@@ -66,15 +71,24 @@ async def run_demo(*, port: int, workers: int, token_latency_ms: float, with_pay
         stack.push_async_callback(_clear, directory)
         directory.mkdir(parents=True)
         backend_url = await stack.enter_async_context(_simulated_backend(directory, token_latency_ms))
-        stripe_url = await stack.enter_async_context(_simulated_stripe(port)) if with_payments else None
-        file = _write_settings(directory, port=port, workers=workers, backend_url=backend_url, stripe_url=stripe_url)
+        file = _write_settings(directory, port=port, workers=workers, backend_url=backend_url)
+        stripe_url = alipay_url = None
+        environment = dict(os.environ)
+        if with_payments:
+            stripe_url = await stack.enter_async_context(_simulated_stripe(port))
+            alipay_keys = AlipayKeys.made()
+            alipay_url = await stack.enter_async_context(_simulation(*alipay_keys.simulation()))
+            alipay_keys.write_environment(directory / "alipay.env")
+            environment |= STRIPE_SECRETS | alipay_keys.environment
+            with file.open("a") as more:
+                more.write(_stripe_settings(stripe_url, port=port) + alipay_settings(alipay_url, port=port))
         settings = load_settings(file, {})
         secret = secrets.token_urlsafe(32)
         url = await stack.enter_async_context(_own_database(settings))
-        demo = await _furnish(url, secret, port=port, backend_url=backend_url, stripe_url=stripe_url)
-        environment = {**os.environ, "TOLLGATE_DATABASE_URL": url, "TOLLGATE_SECRET": secret}
-        if with_payments:
-            environment |= STRIPE_SECRETS
+        demo = await _furnish(
+            url, secret, port=port, backend_url=backend_url, stripe_url=stripe_url, alipay_url=alipay_url
+        )
+        environment |= {"TOLLGATE_DATABASE_URL": url, "TOLLGATE_SECRET": secret}
         supervisor = Supervisor(settings, settings_arguments(file), environment)
         supervisor.start()
         stack.push_async_callback(supervisor.stop)
@@ -139,25 +153,29 @@ async def _simulation(module: str, *arguments: str) -> AsyncIterator[str]:
         await process.wait()
 
 
-def _write_settings(directory: Path, *, port: int, workers: int, backend_url: str, stripe_url: str | None) -> Path:
+def _write_settings(directory: Path, *, port: int, workers: int, backend_url: str) -> Path:
     template = Template(resources.files("tollgate").joinpath("demo.toml").read_text())
     file = directory / "tollgate.toml"
     places = {"data_dir": directory / "postgres", "write_ahead_dir": directory / "write-ahead"}
-    text = template.substitute(port=port, workers=workers, backend_url=backend_url, **places)
-    if stripe_url is not None:
-        # Nobody is sent anywhere: a payer of the demo comes back to where the server says that it lives.
-        text += f'\n[payments.stripe]\napi_url = "{stripe_url}"\nsuccess_url = "http://127.0.0.1:{port}/health"\n'
-    file.write_text(text)
+    file.write_text(template.substitute(port=port, workers=workers, backend_url=backend_url, **places))
     return file
 
 
-async def _furnish(url: str, secret: str, *, port: int, backend_url: str, stripe_url: str | None) -> Demo:
-    """Prices, a customer with credit, and a key."""
+def _stripe_settings(stripe_url: str, *, port: int) -> str:
+    # Nobody is sent anywhere: a payer of the demo comes back to where the server says that it lives.
+    return f'\n[payments.stripe]\napi_url = "{stripe_url}"\nsuccess_url = "http://127.0.0.1:{port}/health"\n'
+
+
+async def _furnish(
+    url: str, secret: str, *, port: int, backend_url: str, stripe_url: str | None, alipay_url: str | None
+) -> Demo:
+    """Prices, a rate for who pays in yuan, a customer with credit, and a key."""
     pool = await create_pool(url)
     ledger = await Ledger.open(pool, lambda: connect(url), utc_now)
     try:
         for model in MODELS:
             await _price(ledger, model)
+        await _rate_yuan(ledger)
         tokens = Tokens(secret.encode())
         authenticator = Authenticator(ledger, tokens, clock=utc_now, monotonic=asyncio.get_running_loop().time)
         email, password = "demo@example.com", secrets.token_urlsafe(12)
@@ -189,6 +207,7 @@ async def _furnish(url: str, secret: str, *, port: int, backend_url: str, stripe
         models=list(MODELS),
         backend_url=backend_url,
         stripe_url=stripe_url,
+        alipay_url=alipay_url,
         pid=os.getpid(),
     )
 
@@ -205,6 +224,18 @@ async def _price(ledger: Ledger, model: str) -> None:
         assigned_by="demo",
     )
     await assign(ledger, assignment, now=now)
+
+
+async def _rate_yuan(ledger: Ledger) -> None:
+    now = utc_now()
+    rate = RatePublished(
+        currency="CNY",
+        account_currency="USD",
+        rate=DOLLARS_FOR_A_YUAN,
+        effective_from=now + timedelta(milliseconds=1),
+        published_by="demo",
+    )
+    await publish_rate(ledger, rate, now=now)
 
 
 async def _wait_until_ready(server_url: str, stop: asyncio.Event) -> None:
@@ -264,6 +295,13 @@ def _how_to_pay(demo: Demo) -> str:
 
   {" ".join(f"{name}={value}" for name, value in STRIPE_SECRETS.items())} \\
     tollgate --config {ROOT / "demo" / "tollgate.toml"} payments refund <topup_id> --reason demo
+
+By the simulated Alipay at {demo.alipay_url}: the same with /topup/alipay/checkout, or
+
+  curl {demo.server_url}/unipay/user_recharge.dspy -H "Authorization: Bearer {demo.api_key}" \\
+    -H "Content-Type: application/json" -d '{{"provider": "alipay", "amount": 100, "currency": "CNY"}}'
+
+Its keys are in {ROOT / "demo" / "alipay.env"}, for `set -a; . {ROOT / "demo" / "alipay.env"}`.
 
 """
 

@@ -42,6 +42,7 @@ class Information(msgspec.Struct, frozen=True):
     backend_url: str
     pid: int
     stripe_url: str | None = None  # of a demo with payments
+    alipay_url: str | None = None
 
 
 class Generated(msgspec.Struct, frozen=True):
