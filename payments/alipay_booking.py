@@ -95,7 +95,7 @@ class AlipayBooking:
         try:
             await self._ledger.submit(ExpireTopup(stream_id=topup.account_id, topup_id=topup.topup_id))
         except TopupOver as over:
-            if topup.payment_id is not None:
+            if over.status == "credited":
                 raise Break(
                     "closed", f"{topup.topup_id}: {told.trade_no} is closed without a refund, but was paid"
                 ) from over
