@@ -15,7 +15,7 @@ from ledger.events import Paid, TopupRequested
 from tests.conftest import Clock
 
 from .alipay_till import APP_ID, OURS, AlipayTill, open_alipay_till
-from .conftest import Payer
+from .conftest import Payer, open_till
 
 
 @pytest_asyncio.fixture
@@ -162,3 +162,22 @@ async def test_no_key_is_stored_or_shown(till: AlipayTill, payer: Payer) -> None
     assert fields["app_id"] == APP_ID
     for told in (repr(till.alipay_config), urlencode(fields)):
         assert OURS.private_text not in told
+
+
+@pytest.mark.money_bug(48)
+async def test_an_order_of_alipay_is_not_credited_by_a_payment_of_stripe(till: AlipayTill, clock: Clock) -> None:
+    payer = await till.payer()
+    ordered = await till.checkout(payer, 1000)
+    async with open_till(till.ledger, clock) as by_stripe:
+        await by_stripe.paid(await by_stripe.payer())
+        (event,) = by_stripe.events("payment_intent.succeeded")
+        event["data"]["object"]["metadata"] = {
+            "tollgate_account": payer.account_id,
+            "tollgate_topup": ordered.body["topup_id"],
+        }
+
+        await by_stripe.tell(event)
+
+    ((status, outcome),) = await till.outcomes()
+    assert (status, outcome.partition(":")[0]) == ("broken", "provider")
+    assert await till.credited(payer) == 0
