@@ -42,7 +42,7 @@ class AlipayRoutes:
             Route(
                 method="POST",
                 path="/v1/topup/alipay/checkout",
-                handler=self.begin_checkout,
+                handler=self.begin_alipay_checkout,
                 summary="A page at Alipay where the customer pays in yuan; the balance grows once that is known",
                 tag="payments",
                 headers={"Idempotency-Key": "the same again is the same order, and never a second payment"},
@@ -60,7 +60,7 @@ class AlipayRoutes:
             Route(
                 method="POST",
                 path="/v1/topup/alipay/notify",
-                handler=self.take_notification,
+                handler=self.take_alipay_notification,
                 summary="For Alipay alone: what became of payments, signed; answered by the word success",
                 tag="payments",
                 auth="public",
@@ -69,7 +69,7 @@ class AlipayRoutes:
             ),
         ]
 
-    async def begin_checkout(self, request: web.Request) -> web.Response:
+    async def begin_alipay_checkout(self, request: web.Request) -> web.Response:
         principal = await self._authenticator.authenticate(request)
         account_id = require_account(principal)
         if self._checkouts is None:
@@ -90,7 +90,7 @@ class AlipayRoutes:
         )
         return json_reply(answer, status=201)
 
-    async def take_notification(self, request: web.Request) -> web.Response:
+    async def take_alipay_notification(self, request: web.Request) -> web.Response:
         if self._road is None:
             raise _not_configured()
         try:
