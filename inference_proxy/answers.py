@@ -16,7 +16,7 @@ from ledger.reading import shard_of
 from wire import ApiError
 
 #: For so long, by Postgres' own clock, a claimed key waits for its hold. A host whose clock is wrong would take it from
-#: a request that is just about to place it. Whoever has not placed it by then must not place it any more.
+#: a request that is just about to place it. Whoever takes longer finds out when it confirms its claim.
 CLAIM_FOR = timedelta(seconds=30)
 #: A larger answer is not kept. It is far above what a model writes; what has it is an answer with much data in it.
 MAX_KEPT = 4 * 1024 * 1024  # bytes
@@ -44,7 +44,7 @@ class AnswerStore:
         self._ledger = ledger
 
     async def claim(self, account_id: str, key: str, request_hash: bytes, hold_id: str) -> StoredAnswer | None:
-        """None: the key is ours, and the request is to be served under this hold, placed within CLAIM_FOR. Else the
+        """None: the key is ours, and the request is to be served under this hold, placed and confirmed. Else the
         answer that it was served and charged with before.
 
         ``request_hash`` is the SHA-256 of what is asked. Raises ApiError idempotency_mismatch when the key stands for
@@ -57,7 +57,7 @@ class AnswerStore:
             return None
         claim = await pool.fetchrow(_queries["claim_of_key"], shard, account_id, key, CLAIM_FOR)
         if claim is None:  # released between our two questions
-            raise _being_served()
+            raise being_served()
         if claim["request_hash"] != request_hash:
             raise ApiError(
                 "idempotency_mismatch",
@@ -69,9 +69,20 @@ class AnswerStore:
             return None
         if await self._is_charged(account_id, former, claim["is_stale"]):
             return await self._kept(shard, account_id, key, former)
-        if await pool.fetchval(_queries["take_over_key"], shard, account_id, key, former, hold_id) is None:
-            raise _being_served()
+        taken = await pool.fetchval(
+            _queries["take_over_key"], shard, account_id, key, former, hold_id, claim["claimed_at"]
+        )
+        if taken is None:
+            raise being_served()
         return None
+
+    async def confirm(self, account_id: str, key: str, hold_id: str) -> bool:
+        """Whether the key is still this hold's, now that it is placed. If so, nobody takes it over before its end: who
+        saw the claim as it was before finds that it is another by now."""
+        confirmed = await self._ledger.pool.fetchval(
+            _queries["confirm_key"], self._shard(account_id), account_id, key, hold_id
+        )
+        return confirmed is not None
 
     async def keep(self, account_id: str, key: str, hold_id: str, answer: StoredAnswer) -> None:
         """Keep the answer, unless it is too large or another try has the key by now.
@@ -108,7 +119,7 @@ class AnswerStore:
             return True
         is_over = any(isinstance(event, HoldVoided | HoldExpired) for event in events) if events else is_stale
         if not is_over:
-            raise _being_served()
+            raise being_served()
         return False
 
     async def _kept(self, shard: int, account_id: str, key: str, hold_id: str) -> StoredAnswer:
@@ -128,7 +139,8 @@ class AnswerStore:
         return shard_of(account_id, self._ledger.shards)
 
 
-def _being_served() -> ApiError:
+def being_served() -> ApiError:
+    """The refusal while another try has the key."""
     return ApiError(
         "conflict",
         "a request with this Idempotency-Key is being served",

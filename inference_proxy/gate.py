@@ -125,13 +125,13 @@ class Gate:
         self, key: str, order: Order, prepared: Prepared, progress: Progress, request: web.Request
     ) -> web.StreamResponse:
         keyed = Keyed(self._answers, order, key)
-        given_before = await keyed.claim()
-        if given_before is not None:
-            progress.outcome = "replayed"
-            return given_before
 
         async def serve() -> web.StreamResponse:
             try:
+                given_before = await keyed.claim()
+                if given_before is not None:
+                    progress.outcome = "replayed"
+                    return given_before
                 return await self._pay_and_forward(order, prepared, progress, request, keyed)
             finally:
                 if progress.outcome == "refused":
@@ -159,6 +159,8 @@ class Gate:
         hold = placed.hold
         progress.outcome = "failed"
         try:
+            if keyed is not None:
+                await keyed.confirm()
             async with self._upstream.answer_of(
                 order.operation, placed.prepared, self._headers_for_backend(order, request), progress
             ) as (backend, answer):

@@ -5,7 +5,7 @@ import asyncio
 import structlog
 from aiohttp import web
 
-from inference_proxy.answers import AnswerStore, StoredAnswer
+from inference_proxy.answers import AnswerStore, StoredAnswer, being_served
 from inference_proxy.orders import Order
 from ledger import UNREACHABLE
 
@@ -42,6 +42,15 @@ class Keyed:
             content_type=stored.content_type,
             headers={**stored.headers, "cache-control": "no-cache", REPLAYED: "true"},
         )
+
+    async def confirm(self) -> None:
+        """The hold is placed: make sure that the key is still its own. Raises ApiError conflict when another try has
+        taken it over, because this one took so long; then nothing may be forwarded."""
+        order = self._order
+        async with asyncio.timeout(KEY_WITHIN_S):
+            is_ours = await self._store.confirm(order.account_id, self._key, order.hold_id)
+        if not is_ours:
+            raise being_served()
 
     async def keep(self, body: bytes, content_type: str, headers: dict[str, str]) -> None:
         """Keep the answer. One that cannot be kept is served and charged all the same."""

@@ -9,14 +9,21 @@ RETURNING hold_id
 -- claim_of_key --
 -- Who has a key, for which request, and whether it waited for its hold for too long.
 -- $1 shard, $2 account, $3 idempotency key, $4 how long it may wait
-SELECT request_hash, hold_id, claimed_at <= now() - $4::interval AS is_stale FROM stored_answers
+SELECT request_hash, hold_id, claimed_at, claimed_at <= now() - $4::interval AS is_stale FROM stored_answers
 WHERE shard = $1 AND account_id = $2 AND idempotency_key = $3
 
 -- take_over_key --
 -- Claim a key that a former hold had; no row when another try was quicker, or the key was released.
--- $1 shard, $2 account, $3 idempotency key, $4 former hold id, $5 hold id
+-- $1 shard, $2 account, $3 idempotency key, $4 former hold id, $5 hold id, $6 when that one was seen to be claimed
 UPDATE stored_answers
 SET hold_id = $5, claimed_at = now(), status = NULL, content_type = NULL, headers = NULL, body = NULL
+WHERE shard = $1 AND account_id = $2 AND idempotency_key = $3 AND hold_id = $4 AND claimed_at = $6
+RETURNING hold_id
+
+-- confirm_key --
+-- Claim the key anew for the hold that has it, now that it is placed; no row when another try has it.
+-- $1 shard, $2 account, $3 idempotency key, $4 hold id
+UPDATE stored_answers SET claimed_at = now()
 WHERE shard = $1 AND account_id = $2 AND idempotency_key = $3 AND hold_id = $4
 RETURNING hold_id
 

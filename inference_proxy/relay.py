@@ -10,11 +10,11 @@ from inference_proxy.backends import Backend
 from inference_proxy.client import ClientGone, ClientStream
 from inference_proxy.costs import cost_headers, has_output, output_tokens
 from inference_proxy.holds import RequestHold
-from inference_proxy.metrics import TALLY, UNREADABLE_USAGE
+from inference_proxy.metrics import OVERRUNS, TALLY, UNREADABLE_USAGE
 from inference_proxy.operations import Operation
 from inference_proxy.prepared import Prepared
 from inference_proxy.refusals import money_reason, translate
-from inference_proxy.slices import Slices
+from inference_proxy.slices import AnswerTooLong, Slices
 from inference_proxy.sse import EventStream, EventTooLarge, Part
 from inference_proxy.transcript import Transcript
 from inference_proxy.upstream import Upstream
@@ -64,7 +64,8 @@ class Relay:
         self._transcript = None if prepared.partial_usage == "continuous" else Transcript()
         self._delivered: Usage | None = None  # with the last part that was passed on, where the backend counts along
         self._last: Part | None = None  # of these
-        self._refusal: InsufficientFunds | BudgetExceeded | None = None  # why the answer stops early
+        self._curtailed: InsufficientFunds | BudgetExceeded | AnswerTooLong | None = None  # why the answer stops early
+        self._has_sent = False
         self._failure: ApiError | None = None  # what the client hears of an answer that broke off
 
     async def pass_on(self) -> None:
@@ -75,7 +76,11 @@ class Relay:
         except ClientGone:
             self.outcome = "client_gone"
         except (InsufficientFunds, BudgetExceeded) as refusal:
-            self.outcome, self._refusal = "out_of_money", refusal
+            self.outcome, self._curtailed = "out_of_money", refusal
+        except AnswerTooLong as overrun:
+            TALLY.count(OVERRUNS, self._prepared.model)
+            _log.error("stream.too_long", backend=self._backend.name, hold_id=self._hold.id, error=str(overrun))
+            self.outcome, self._curtailed = "too_long", overrun
         except (Refused, LedgerUnavailable, UsageError) as error:
             _log.error("stream.not_covered", hold_id=self._hold.id, error=repr(error))
             self._broke_off("not_covered", "ledger_unavailable", "no more can be held for the answer now")
@@ -150,6 +155,7 @@ class Relay:
         self._slices.look_ahead(last)
         data = last.data if len(parts) == 1 else b"".join([part.data for part in parts])
         self._hold.progress.answering()
+        self._has_sent = True
         await self._client.send(data)
         if self._client.reaches:
             self._was_delivered(data, last)
@@ -185,17 +191,22 @@ class Relay:
         if self.outcome == "completed" or self._is_all_there():
             return self._read(self._events.usage)
         if self._transcript is None:
+            if self._delivered is None and self._has_sent and self._events.usage is None:
+                raise UsageUnreadable("the backend does not count along")
             return self._delivered
         if not self._transcript.words:
             return None
         if self._prepared.partial_usage == "tokenize":
             shown = await self._transcript.counted(self._upstream.pool, self._backend, self._prepared)
             return self._read(shown)
-        usage = self._read(self._events.usage)
+        told = self._events.usage
+        if told is None and self.outcome != "backend_failed":  # nobody waits any longer; of the prompt nothing is known
+            told = {"prompt_tokens": 0, "completion_tokens": self._transcript.words}
         # What came after the client had gone is not its to pay. An event with words in it has a token at least.
         most = self._transcript.words
         return {
-            name: min(value, most) if name in self._prepared.answer_keys else value for name, value in usage.items()
+            name: min(value, most) if name in self._prepared.answer_keys else value
+            for name, value in self._read(told).items()
         }
 
     def _is_all_there(self) -> bool:
@@ -222,14 +233,17 @@ class Relay:
     def _last_words(self) -> bytes:
         if self._failure is not None:
             return error_event(self._failure)
-        if self._refusal is None:
+        if self._curtailed is None:
             return self._events.usage_chunk() + DONE
-        refusal = translate(self._refusal)
-        assert refusal is not None  # both kinds are in the table
+        if isinstance(self._curtailed, AnswerTooLong):
+            refusal = ApiError("backend_error", f"the backend goes on beyond its limit: {self._curtailed}")
+            reason = "max_tokens"
+        else:
+            refusal = translate(self._curtailed) or ApiError("payment_required", "no more can be held for the answer")
+            reason = money_reason(self._curtailed)
         if self._last is None:
             return error_event(refusal)
-        notice = {"reason": money_reason(self._refusal), "message": refusal.message}
-        return self._events.early_end(self._last.usage, notice) + DONE
+        return self._events.early_end(self._last, {"reason": reason, "message": refusal.message}) + DONE
 
     async def _end(self, data: bytes) -> None:
         try:

@@ -21,6 +21,10 @@ def first_slice(prepared: Prepared) -> int:
     return min(prepared.slice_tokens * prepared.answers, prepared.output_limit)
 
 
+class AnswerTooLong(Exception):
+    """The backend goes on beyond the limit that it was given."""
+
+
 class Slices:
     """How far into its answer one stream is paid for."""
 
@@ -33,17 +37,20 @@ class Slices:
     async def cover(self, part: Part) -> None:
         """Return when the hold covers the stream up to and with this part.
 
-        Raises what ``RequestHold.extend`` does; then it does not, and the part must not be passed on.
+        Raises AnswerTooLong for what no hold is to cover, and what ``RequestHold.extend`` does; then the part must not
+        be passed on.
         """
         while not self.covers(part):
+            if (part.output_tokens or 0) > self._prepared.output_limit:
+                raise AnswerTooLong(f"{part.output_tokens} tokens, the limit is {self._prepared.output_limit}")
             await self._grow(part)
 
     def covers(self, part: Part) -> bool:
         """Whether the hold covers the stream up to and with this part."""
-        if self._covered >= self._prepared.output_limit:
-            return True
-        tokens = part.output_tokens  # None: the backend does not count along as it should, so all of it must be held
-        return tokens is not None and tokens <= self._covered
+        tokens = part.output_tokens
+        if tokens is None:  # the backend does not count along as it should, so all of it must be held
+            return self._covered >= self._prepared.output_limit
+        return tokens <= self._covered
 
     def look_ahead(self, part: Part) -> None:
         """Set the next slice aside in the background once half of this one is used."""

@@ -22,6 +22,7 @@ _encode = msgspec.json.Encoder().encode
 
 class _Choice(msgspec.Struct):
     index: int = 0
+    finish_reason: str | None = None
 
 
 _decode_choices = msgspec.json.Decoder(list[_Choice]).decode
@@ -37,6 +38,7 @@ class Part(msgspec.Struct, frozen=True):
     data: bytes
     usage: Any = None  # cumulative, with this part; decoded, not judged. None: the backend has not counted yet
     is_counted: bool = False  # the usage came with this part, and is not that of a part before it
+    unfinished: frozenset[int] = frozenset()  # the indexes of the answers that have not said why they ended
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -67,6 +69,7 @@ class EventStream:
         self._wants_all_usage = wants_all_usage
         self._rest = b""
         self._usage_by_choice: dict[int, Any] = {}
+        self._unfinished = frozenset(range(answers))
         self._fields: dict[str, msgspec.Raw] = {}  # of the last chunk that carried usage, but for its choices
         self._usage_event = b""  # the backend's own chunk for usage alone, where it sent one
         self._last_usage: Any = None
@@ -84,7 +87,7 @@ class EventStream:
         if not events:
             return []
         if not self.is_done and _USAGE not in events and _DONE not in events and _ERROR not in events:
-            return [Part(events, self.usage)]
+            return [self._as_part(events)]
         return [part for event in _split(events) if (part := self._part(event)) is not None]
 
     def usage_chunk(self) -> bytes:
@@ -93,14 +96,12 @@ class EventStream:
             return b""
         return self._usage_event or self.chunk({"choices": [], "usage": self.usage})
 
-    def early_end(self, usage: Any, notice: dict[str, Any]) -> bytes:
-        """The end of answers that stop here for lack of money: each choice with ``finish_reason`` "length", why, and
-        the usage that is charged for a client that asked for it."""
-        choices = [
-            {"index": index, "delta": {}, "finish_reason": "length"} for index in sorted(self._usage_by_choice) or [0]
-        ]
+    def early_end(self, last: Part, notice: dict[str, Any]) -> bytes:
+        """The end of answers that stop after this part: each that had not ended with ``finish_reason`` "length", why,
+        and the usage that is charged for a client that asked for it."""
+        choices = [{"index": index, "delta": {}, "finish_reason": "length"} for index in sorted(last.unfinished)]
         end = self.chunk({"choices": choices, "tollgate": notice})
-        return end + (self.chunk({"choices": [], "usage": usage}) if self._wants_usage else b"")
+        return end + (self.chunk({"choices": [], "usage": last.usage}) if self._wants_usage else b"")
 
     def chunk(self, fields: dict[str, Any]) -> bytes:
         """A chunk of this stream with these fields."""
@@ -112,18 +113,18 @@ class EventStream:
         if self._fields and self._has_one_answer and not self.is_done and (cut := _usage_cut_off(event)) is not None:
             rest, self.usage = cut
             self._last_usage, self._usage_event = self.usage, b""
-            return Part(event if self._wants_all_usage else rest, self.usage, is_counted=True)
+            return self._as_part(event if self._wants_all_usage else rest, is_counted=True)
         data = _data_of(event)
         if data == _DONE:
             self.is_done = True
             self.usage = self._last_usage
             return None
         if data is None or (_USAGE not in data and _ERROR not in data):
-            return None if self.is_done else Part(event, self.usage)
+            return None if self.is_done else self._as_part(event)
         try:
             fields = _decode_fields(data)
         except msgspec.DecodeError:
-            return Part(event, self.usage)
+            return self._as_part(event)
         if bytes(fields.get("error", b"null")) != b"null":
             self.has_failed = True
             return None
@@ -139,13 +140,18 @@ class EventStream:
             return None
         if not self._wants_all_usage and usage is not None:
             event = b"data: " + _encode(fields) + b"\n\n"
-        return Part(event, self.usage, is_counted)
+        return self._as_part(event, is_counted=is_counted)
+
+    def _as_part(self, data: bytes, *, is_counted: bool = False) -> Part:
+        return Part(data, self.usage, is_counted, self._unfinished)
 
     def _so_far(self, choices: msgspec.Raw | None) -> Any:
         """The usage of all choices up to here. Usage is cumulative and never summed, but for the usage on a chunk of
         one choice of several: until the end it counts that choice only, with the prompt that all of them share."""
         usage = self._last_usage
-        indexes = _indexes(choices)
+        told = _told(choices)
+        indexes = [choice.index for choice in told]
+        self._unfinished -= {choice.index for choice in told if choice.finish_reason is not None}
         count = usage.get("completion_tokens") if isinstance(usage, dict) else None
         if len(indexes) != 1 or type(count) is not int:
             self._usage_by_choice.clear()
@@ -153,7 +159,9 @@ class EventStream:
         self._usage_by_choice[indexes[0]] = count
         if len(self._usage_by_choice) == 1:
             return usage
-        return {**usage, "completion_tokens": sum(self._usage_by_choice.values())}
+        others = sum(self._usage_by_choice.values()) - count
+        both = {name: usage[name] for name in ("completion_tokens", "total_tokens") if type(usage.get(name)) is int}
+        return {**usage, **{name: told + others for name, told in both.items()}}
 
 
 def _usage_cut_off(event: bytes) -> tuple[bytes, Any] | None:
@@ -169,9 +177,9 @@ def _usage_cut_off(event: bytes) -> tuple[bytes, Any] | None:
     return event[:start] + b"}\n\n", usage
 
 
-def _indexes(choices: msgspec.Raw | None) -> list[int]:
+def _told(choices: msgspec.Raw | None) -> list[_Choice]:
     try:
-        return [choice.index for choice in _decode_choices(choices or b"[]")]
+        return _decode_choices(choices or b"[]")
     except msgspec.DecodeError:  # nothing of this is needed where it does not read like vLLM's
         return []
 

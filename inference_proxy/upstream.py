@@ -118,7 +118,8 @@ class Upstream:
             outcome = "timeout"
             if self.is_closed:
                 raise shutting_down() from error
-            backend.failed(self.pool.monotonic())
+            if prepared.stream:  # the headers of a plain answer may come with its end, however long that takes
+                backend.failed(self.pool.monotonic())
             raise ApiError("backend_timeout", "the backend did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
             outcome = "broke"

@@ -105,8 +105,9 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Start the processes. Raises SettingsError when the port is taken."""
+        """Start the processes. Raises SettingsError when the port is taken, or nothing can be written ahead."""
         require_free_port(self._settings.server.host, self._settings.server.port)
+        require_writable(Path(self._settings.server.write_ahead_dir))
         server = self._settings.server
         commands = [["gate-worker", "--host", server.host, "--port", str(server.port)]] * server.workers + [["worker"]]
         self._tasks = [asyncio.create_task(self._keep(command), name=command[0]) for command in commands]
@@ -151,6 +152,16 @@ def require_free_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise SettingsError(f"{host}:{port} cannot be served: {error.strerror}") from error
+
+
+def require_writable(directory: Path) -> None:
+    """Raises SettingsError when the workers could not keep their write-ahead files there."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise SettingsError(f"server.write_ahead_dir: {directory} cannot be written: {error.strerror}") from error
 
 
 def settings_arguments(file: Path | None) -> list[str]:

@@ -219,6 +219,17 @@ async def test_a_stream_that_is_alone_is_told_that_it_is_the_money_that_ran_out(
     assert reasons_in(answer.body) == [reason]
 
 
+@pytest.mark.money_bug(22)
+async def test_a_stream_of_a_backend_that_goes_on_beyond_its_limit_ends_at_it(demo: RunningDemo) -> None:
+    customer = await new_customer(demo)
+
+    answer = await customer.chat(model=SLICED, max_tokens=40, stream=True, simulate={**RUNS_ON, "overrun": 500})
+
+    assert chunks_of(answer.body)[-1]["choices"][0]["finish_reason"] == "length"
+    assert reasons_in(answer.body) == ["max_tokens"]
+    await assert_paid(customer, tokens=40, outcome="too_long")
+
+
 async def test_a_stream_whose_keys_budget_runs_out_ends_in_the_same_way(demo: RunningDemo) -> None:
     first = await first_hold(demo, **ENDLESS, stream=True)
     customer = await new_customer(demo, monthly_budget_cents=first + output(100))

@@ -160,6 +160,36 @@ async def test_a_claim_without_a_hold_is_taken_over_when_its_time_is_out(
     assert is_to_be_tried_again(await refusal(answers, A, "key_1", HELLO, "hold_3"))
 
 
+async def test_who_took_too_long_to_place_its_hold_finds_that_the_key_is_anothers(
+    answers: AnswerStore, ledger: Ledger, admin: asyncpg.Connection
+) -> None:
+    assert await answers.claim(A, "key_1", HELLO, "hold_1") is None
+    await let_pass(admin, CLAIM_FOR)
+    assert await answers.claim(A, "key_1", HELLO, "hold_2") is None
+
+    await ledger.submit(place("hold_1", 100))
+
+    assert not await answers.confirm(A, "key_1", "hold_1")
+    assert await answers.confirm(A, "key_1", "hold_2")
+
+
+async def test_a_claim_that_was_confirmed_is_not_taken_over_by_who_saw_it_before(
+    answers: AnswerStore, ledger: Ledger, admin: asyncpg.Connection
+) -> None:
+    """Twenty look at the stale claim while its hold is placed and confirmed: none of them may have the key."""
+    assert await answers.claim(A, "key_1", HELLO, "hold_1") is None
+    await let_pass(admin, CLAIM_FOR)
+
+    async def place_and_confirm() -> bool:
+        await ledger.submit(place("hold_1", 100))
+        return await answers.confirm(A, "key_1", "hold_1")
+
+    claims = [answers.claim(A, "key_1", HELLO, f"hold_{number}") for number in range(2, 22)]
+    confirmed, *claimed = await asyncio.gather(place_and_confirm(), *claims, return_exceptions=True)
+
+    assert [confirmed, *claimed].count(True) + claimed.count(None) == 1
+
+
 async def test_a_hold_that_was_settled_late_was_charged(answers: AnswerStore, ledger: Ledger) -> None:
     assert await answers.claim(A, "key_1", HELLO, "hold_1") is None
     await ledger.submit(place("hold_1", 100))

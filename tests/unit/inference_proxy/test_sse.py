@@ -240,10 +240,21 @@ def test_a_large_feed_of_whole_events_is_no_large_event() -> None:
 @pytest.mark.parametrize("wants_usage", [False, True])
 def test_an_early_end_closes_each_choice_that_was_begun_and_says_why(wants_usage: bool) -> None:
     stream = EventStream(wants_usage=wants_usage, answers=2)
-    passed(stream, event(word("a", index=0, told=1)), event(word("b", index=1, told=1)))
+    [*_, last] = stream.feed(event(word("a", index=0, told=1)) + event(word("b", index=1, told=1)))
 
-    end, *rest = chunks_in(stream.early_end(usage(2), {"reason": "insufficient_funds"}))
+    end, *rest = chunks_in(stream.early_end(last, {"reason": "insufficient_funds"}))
 
     assert [(each["index"], each["finish_reason"]) for each in end["choices"]] == [(0, "length"), (1, "length")]
     assert (end["id"], end["tollgate"]) == ("c", {"reason": "insufficient_funds"})
     assert rest == ([usage_alone(2)] if wants_usage else [])
+
+
+def test_an_early_end_leaves_out_who_had_ended_and_does_not_look_beyond_its_part() -> None:
+    stream = EventStream(wants_usage=False, answers=3)
+    ended = word("b", index=1, told=1)
+    ended["choices"][0]["finish_reason"] = "stop"
+    first, second, _ = stream.feed(event(word("a", index=0, told=1)) + event(ended) + event(word("c", index=2, told=1)))
+
+    assert first.unfinished == {0, 1, 2}
+    [end] = chunks_in(stream.early_end(second, {"reason": "insufficient_funds"}))
+    assert [(each["index"], each["finish_reason"]) for each in end["choices"]] == [(0, "length"), (2, "length")]
