@@ -88,7 +88,7 @@ class NotificationStore:
         await self._pool.execute(_queries["finish_notification"], id_, status, outcome)
 
     async def postpone(self, id_: str, why: str) -> None:
-        """Note why it could not be processed yet; it stays due."""
+        """Note why it could not be processed yet, or again; it is due."""
         await self._pool.execute(_queries["postpone_notification"], id_, why)
 
     async def asked(self, asked: NotificationsAsked) -> AsyncIterator[Notification]:

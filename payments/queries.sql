@@ -24,8 +24,8 @@ RETURNING n.id, n.provider, n.event_id, n.event_type, n.received_at, n.body, n.d
 UPDATE payment_notifications SET status = $2, outcome = $3 WHERE id = $1
 
 -- postpone_notification --
--- Note why it could not be processed yet. $1 id, $2 why
-UPDATE payment_notifications SET outcome = $2 WHERE id = $1 AND status = 'received'
+-- Note why it could not be processed yet, or again: it is due, whatever came of it before. $1 id, $2 why
+UPDATE payment_notifications SET status = 'received', outcome = $2 WHERE id = $1
 
 -- notifications_page --
 -- Oldest first. $1 after this time and $2 id, $3 until or null, $4 provider or null, $5 id or null, ours or the

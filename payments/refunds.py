@@ -1,5 +1,7 @@
 """Refunds from our side: through Stripe, and booked from its answer or from its notification, whichever comes first."""
 
+import hashlib
+
 import structlog
 
 from accounts import account_of
@@ -26,26 +28,31 @@ class Refunds:
     ) -> tuple[TopupState, Microcents]:
         """Give back ``amount``, or all that can be; returns the top-up as it is then, and what was given back.
 
-        The same key again gives nothing back a second time. Without one, it is the refund that brings what is given
-        back in all to the same sum. Raises TopupNotFound, NotRefundable, AmountRefused; Break, ProviderRefused, and
-        ProviderUnavailable or ledger.LedgerUnavailable, after which the same again finds out what became of it.
+        The same key again gives nothing back a second time. Without one, the same amount for the same reason is the
+        same refund: nobody knows whether an answer was lost, or as much is to be given back once more. Raises
+        TopupNotFound, NotRefundable, AmountRefused; Break, ProviderRefused, and ProviderUnavailable or
+        ledger.LedgerUnavailable, after which the same again finds out what became of it.
         """
         topup = await self._topup(topup_id)
         if topup.payment_id is None or topup.provider != PROVIDER:
             raise NotRefundable(topup_id, f"it is {topup.status}, by {topup.provider}")
-        wished = await self._refundable(topup) if amount is None else amount
-        if wished <= 0 and idempotency_key is None:
-            raise NotRefundable(topup_id, "there is nothing to give back")
-        key = idempotency_key or f"{topup_id}:{topup.refunded + wished}"
+        key = idempotency_key or _key_of(topup_id, amount, reason)
         made_before = [each for each in await self._api.refunds_of(topup.payment_id) if each.is_of(key)]
-        refund = made_before[0] if made_before else await self._make(topup, topup.payment_id, wished, key, reason)
-        charge = await self._api.charge(refund.charge)
-        await self._booking.book_refunds(topup, charge, f"{refund.id}: {reason}")
+        refund = made_before[0] if made_before else await self._make(topup, topup.payment_id, amount, key, reason)
+        await self._booking.book_taken_back(topup, topup.payment_id, "refund", f"{refund.id}: {reason}")
+        given_back = microcents_in(refund.amount, topup.asked_currency)
+        if not refund.gives_back:
+            raise NotRefundable(topup_id, f"{refund.id} is {refund.status}; another key or reason makes another one")
+        if amount not in (None, given_back):
+            raise NotRefundable(topup_id, f"{refund.id} has this key, and gave back {cents_text(given_back)} cents")
         _log.info("topup.refunded", topup_id=topup_id, refund_id=refund.id, status=refund.status)
-        return await self._topup(topup_id), microcents_in(refund.amount, topup.asked_currency)
+        return await self._topup(topup_id), given_back
 
-    async def _make(self, topup: TopupState, payment_id: str, amount: Microcents, key: str, reason: str) -> Refund:
+    async def _make(
+        self, topup: TopupState, payment_id: str, wished: Microcents | None, key: str, reason: str
+    ) -> Refund:
         most = await self._refundable(topup)
+        amount = most if wished is None else wished
         if not 0 < amount <= most:
             rule = f"{cents_text(amount)} cents are not above zero and at most the {cents_text(most)} that are left"
             raise NotRefundable(topup.topup_id, rule)
@@ -69,3 +76,8 @@ class Refunds:
         if topup is None:
             raise TopupNotFound(topup_id)
         return topup
+
+
+def _key_of(topup_id: str, amount: Microcents | None, reason: str) -> str:
+    asked = "all" if amount is None else cents_text(amount)
+    return f"{topup_id}:{asked}:{hashlib.sha256(reason.encode()).hexdigest()[:26]}"

@@ -64,11 +64,10 @@ class PaymentIntent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
-    """What a payment took from the payer, and what was given back of it so far."""
+    """What a payment took from the payer."""
 
     id: Id
     amount_captured: Units
-    amount_refunded: Units
     currency: Currency
     payment_intent: Id | None = None
     metadata: Metadata = {}
@@ -90,13 +89,12 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refund(msgspec.Struct, frozen=True, kw_only=True):
-    """One time that something was given back; how much in all is said by the charge."""
+    """One time that something was given back."""
 
     id: Id
     status: str
     amount: Units
     currency: Currency
-    charge: Id
     payment_intent: Id | None = None
     metadata: Metadata = {}
 
@@ -194,9 +192,6 @@ class StripeApi:
 
     async def payment(self, payment_id: str) -> PaymentIntent:
         return await _answered(self._client.payment_intents.retrieve_async(payment_id), PaymentIntent)
-
-    async def charge(self, charge_id: str) -> Charge:
-        return await _answered(self._client.charges.retrieve_async(charge_id), Charge)
 
     async def disputes_of(self, payment_id: str) -> list[Dispute]:
         """All of a payment, as they stand now."""

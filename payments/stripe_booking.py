@@ -1,14 +1,14 @@
 """From what Stripe tells to what is booked.
 
 Events come late, twice, and in any order, and one payment is told of by several. So nothing here depends on which came
-before: crediting is keyed on the payment itself; whatever takes money back credits first what it takes it from; refunds
-are cumulative; and of disputes only what they are now is booked, whatever the event says that they were.
+before: crediting is keyed on the payment itself; whatever takes money back credits first what it takes it from; and of
+refunds and disputes only what they are now is booked, whatever the event says that they were.
 
 An order is found by the metadata that we gave it, and then compared with our own request: its provider, session, amount
 and currency. The metadata alone is never believed.
 """
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -24,6 +24,7 @@ from ledger import (
     ReverseTopup,
     TopupOver,
     TopupState,
+    new_id,
 )
 from ledger.commands import TopupCommand
 from payments.errors import Break, NotAtProvider
@@ -41,6 +42,9 @@ from payments.stripe_api import (
     StripeApi,
 )
 from payments.stripe_events import read_head, read_subject
+
+#: How money goes back at Stripe.
+Kind: TypeAlias = Literal["refund", "dispute"]
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -66,7 +70,8 @@ class StripeBooking:
         Raises Break when it does not fit the books; ProviderUnavailable, ProviderRefused, and ledger.LedgerUnavailable
         or one of ledger.UNREACHABLE when it has to be tried again.
         """
-        match read_head(body).type:
+        head = read_head(body)
+        match head.type:
             case "checkout.session.completed" | "checkout.session.async_payment_succeeded":
                 return await self._session_completed(read_subject(body, CheckoutSession))
             case "checkout.session.async_payment_failed":
@@ -76,27 +81,32 @@ class StripeBooking:
             case "payment_intent.succeeded":
                 return await self._paid(read_subject(body, PaymentIntent))
             case "charge.refunded":
-                return await self._refunded(read_subject(body, Charge))
+                return await self._refunded(head.id, read_subject(body, Charge))
             case "refund.failed":
-                return await self._refund_failed(read_subject(body, Refund))
+                return await self._changed(head.id, read_subject(body, Refund), "refund")
             case type_ if type_.startswith("charge.dispute."):
-                return await self._disputed(read_subject(body, Dispute))
+                return await self._changed(head.id, read_subject(body, Dispute), "dispute")
             case type_:
                 return Outcome("ignored", f"{type_} moves no money of ours")
 
-    async def book_refunds(self, topup: TopupState, charge: Charge, reason: str) -> None:
-        """Take back what Stripe has given back of a charge so far. Raises as ``book``."""
-        self._require_currency(topup, charge.currency)
-        total = microcents_in(charge.amount_refunded, topup.asked_currency)
-        await self._submit(
-            ReverseTopup(
-                stream_id=topup.account_id,
-                topup_id=topup.topup_id,
-                kind="refund",
-                total_microcents=total,
-                reason=reason,
-            )
-        )
+    async def book_taken_back(self, topup: TopupState, payment_id: str, kind: Kind, reason: str) -> str:
+        """Book what Stripe has taken and given back of a payment by now; says what that is. Raises as ``book``.
+
+        What came back is given back whatever it is: a dispute that was won leaves room for a refund, and we may hear
+        of the refund first. ``reason`` is what led us here. What is booked after each look at Stripe has a name of its
+        own: the same state can be right, then wrong, then right again, and is never taken for what was booked before.
+        """
+        totals, told = await self._taken_back(topup, payment_id)
+        booked = None
+        # Somebody else may book what was true a moment before us: we are done when what we booked is still so.
+        while told != booked:
+            why = f"{reason}: {told} ({new_id('look')})"
+            for each, total in totals.items():
+                at_most = Microcents(min(total, topup.amount))  # above it there is nothing to give back
+                await self._bring(ReinstateTopup, topup, each, at_most, why)
+            await self._bring(ReverseTopup, topup, kind, totals[kind], why)
+            booked, (totals, told) = told, await self._taken_back(topup, payment_id)
+        return told
 
     async def _session_completed(self, session: CheckoutSession) -> Outcome:
         topup = await self._topup_of_session(session)
@@ -104,8 +114,10 @@ class StripeBooking:
             return NOT_OURS
         if session.payment_status == "unpaid":
             return Outcome("ignored", f"{topup.topup_id}: the payment is under way")
+        if session.payment_status != "paid":
+            raise Break("not_paid", f"{topup.topup_id}: {session.id} is {session.payment_status}")
         if session.payment_intent is None or session.amount_total is None or session.currency is None:
-            raise Break("no_payment", f"{topup.topup_id}: {session.id} is {session.payment_status} without a payment")
+            raise Break("no_payment", f"{topup.topup_id}: {session.id} is paid without a payment")
         return await self._credit(topup, session.payment_intent, session.amount_total, session.currency)
 
     async def _session_failed(self, session: CheckoutSession) -> Outcome:
@@ -127,63 +139,49 @@ class StripeBooking:
             return NOT_OURS
         return await self._credit(topup, payment.id, payment.amount_received, payment.currency)
 
-    async def _refunded(self, charge: Charge) -> Outcome:
+    async def _refunded(self, event_id: str, charge: Charge) -> Outcome:
         topup = await self._topup_of(charge.metadata)
         if topup is None or charge.payment_intent is None:
             return NOT_OURS
         await self._credit(topup, charge.payment_intent, charge.amount_captured, charge.currency)
-        await self.book_refunds(topup, charge, f"{charge.id} was refunded")
-        return Outcome("processed", f"{topup.topup_id}: {charge.amount_refunded} {charge.currency} refunded in all")
+        told = await self.book_taken_back(topup, charge.payment_intent, "refund", event_id)
+        return Outcome("processed", f"{topup.topup_id}: {told}")
 
-    async def _refund_failed(self, told: Refund) -> Outcome:
+    async def _changed(self, event_id: str, told: Refund | Dispute, kind: Kind) -> Outcome:
         payment, topup = await self._payment_of(told.payment_intent)
         if payment is None or topup is None:
             return NOT_OURS
-        self._require_currency(topup, told.currency)
-        refunds = await self._api.refunds_of(payment.id)
-        left = sum(refund.amount for refund in refunds if refund.gives_back)
+        said = await self.book_taken_back(topup, payment.id, kind, event_id)
+        return Outcome("processed", f"{topup.topup_id}: {said}")
+
+    async def _taken_back(self, topup: TopupState, payment_id: str) -> tuple[dict[Kind, Microcents], str]:
+        """What refunds and disputes take of a payment by now, and what they are, for people to read."""
+        refunds, disputes = await self._api.refunds_of(payment_id), await self._api.disputes_of(payment_id)
+        all_of_it: list[Refund | Dispute] = [*refunds, *disputes]
+        for each in all_of_it:
+            self._require_currency(topup, each.currency)
+        totals: dict[Kind, Microcents] = {
+            "refund": self._sum(topup, [each.amount for each in refunds if each.gives_back]),
+            "dispute": self._sum(topup, [each.amount for each in disputes if each.has_taken_money]),
+        }
+        return totals, ", ".join(f"{each.id} {each.status}" for each in all_of_it)
+
+    def _sum(self, topup: TopupState, units: list[int]) -> Microcents:
+        return microcents_in(sum(units), topup.asked_currency)
+
+    async def _bring(
+        self,
+        command: type[ReverseTopup | ReinstateTopup],
+        topup: TopupState,
+        kind: Kind,
+        total: Microcents,
+        reason: str,
+    ) -> None:
         await self._submit(
-            ReinstateTopup(
-                stream_id=topup.account_id,
-                topup_id=topup.topup_id,
-                kind="refund",
-                total_microcents=microcents_in(left, topup.asked_currency),
-                reason=f"{told.id} failed",
+            command(
+                stream_id=topup.account_id, topup_id=topup.topup_id, kind=kind, total_microcents=total, reason=reason
             )
         )
-        return Outcome("processed", f"{topup.topup_id}: {told.id} failed, {left} {told.currency} refunded in all")
-
-    async def _disputed(self, told: Dispute) -> Outcome:
-        payment, topup = await self._payment_of(told.payment_intent)
-        if payment is None or topup is None:
-            return NOT_OURS
-        disputes = await self._api.disputes_of(payment.id)
-        booked = None
-        # Somebody else may book what was true a moment before us: we are done when what we booked is still so.
-        while disputes != booked:
-            await self._book_disputes(topup, disputes)
-            booked, disputes = disputes, await self._api.disputes_of(payment.id)
-        states = ", ".join(f"{dispute.id} {dispute.status}" for dispute in disputes)
-        return Outcome("processed", f"{topup.topup_id}: {states}")
-
-    async def _book_disputes(self, topup: TopupState, disputes: list[Dispute]) -> None:
-        """Up to what the disputes take by now, or down to it: one of the two does nothing."""
-        total = 0
-        for dispute in disputes:
-            self._require_currency(topup, dispute.currency)
-            if dispute.has_taken_money:
-                total += microcents_in(dispute.amount, topup.asked_currency)
-        reason = ", ".join(f"{dispute.id} {dispute.status}" for dispute in disputes)
-        for command in (ReverseTopup, ReinstateTopup):
-            await self._submit(
-                command(
-                    stream_id=topup.account_id,
-                    topup_id=topup.topup_id,
-                    kind="dispute",
-                    total_microcents=Microcents(total),
-                    reason=reason,
-                )
-            )
 
     async def _payment_of(self, payment_id: str | None) -> tuple[PaymentIntent | None, TopupState | None]:
         """A payment that something was taken back of, and its top-up, credited; None and None: it is not ours."""

@@ -44,7 +44,7 @@ async def test_parts_add_up_and_without_an_amount_it_is_the_rest(till: Till, pay
         500,
     ]
     with pytest.raises(NotRefundable):
-        await refund(till, topup_id)
+        await refund(till, topup_id, key="another")
     assert await till.status_of(payer) == "reversed"
 
 
@@ -91,22 +91,51 @@ async def test_what_was_not_paid_or_is_not_there_cannot_be_refunded(till: Till, 
         await refund(till, "topup_1")
 
 
+@pytest.mark.parametrize("is_told", [False, True])
+@pytest.mark.parametrize("cents", [300, None])
 @pytest.mark.parametrize("key", [None, "k"])
 async def test_a_refund_whose_answer_was_lost_is_found_again_by_the_same_command(
-    till: Till, payer: Payer, key: str | None
+    till: Till, payer: Payer, key: str | None, cents: int | None, is_told: bool
 ) -> None:
     topup_id = await topped_up(till, payer)
-    till.stripe.after_request = lambda path: till.stripe_fails(status=500) if path == "/v1/refunds" else None
-    till.stripe_fails()
+    await till.spend(payer, 700)
+    till.stripe.after_request = lambda path: till.stripe_fails(status=500 if till.books.all_of("refund") else None)
     with pytest.raises(ProviderUnavailable):
-        await refund(till, topup_id, 300, key)
+        await refund(till, topup_id, cents, key)
     till.stripe.after_request = lambda path: None
     till.stripe_fails()
     till.stripe.forget_keys()
+    if is_told:
+        await till.tell(till.events("charge.refunded")[0])
 
-    assert await refund(till, topup_id, 300, key) == 300
+    assert await refund(till, topup_id, cents, key) == 300
 
     assert [each["amount"] for each in till.books.all_of("refund")] == [300]
+    assert await till.credited(payer) == 0
+
+
+async def test_a_refund_that_failed_is_said_to_have_failed_and_another_one_can_be_made(
+    till: Till, payer: Payer
+) -> None:
+    topup_id = await topped_up(till, payer)
+    await refund(till, topup_id, 300)
+    till.books.fail_refund(till.books.all_of("refund")[0])
+
+    with pytest.raises(NotRefundable, match="is failed"):
+        await refund(till, topup_id, 300)
+    assert await till.credited(payer) == 1000
+
+    assert await refund(till, topup_id, 300, "another") == 300
+    assert await till.credited(payer) == 700
+
+
+async def test_the_same_key_with_another_amount_is_refused(till: Till, payer: Payer) -> None:
+    topup_id = await topped_up(till, payer)
+    await refund(till, topup_id, 300, "k")
+
+    with pytest.raises(NotRefundable):
+        await refund(till, topup_id, 400, "k")
+
     assert await till.credited(payer) == 700
 
 

@@ -107,3 +107,18 @@ async def test_more_than_a_page_of_notifications_is_listed_whole_and_in_order(ti
 
     assert sorted(each.event_id for each in listed) == [f"evt_{number:04}" for number in range(count)]
     assert [each.id for each in listed] == sorted(each.id for each in listed)
+
+
+async def test_what_cannot_be_replayed_because_stripe_is_away_is_due_again(till: Till, payer: Payer) -> None:
+    till.books.dispute(till.charge_of(await till.paid(payer)), 400)
+    told = till.events("charge.dispute.created")[0]
+    await till.tell(told)
+    till.stripe_fails(status=500)
+
+    replayed = [each.status async for each in till.road.inbox.replay(NotificationsAsked(id=told["id"]))]
+
+    assert replayed == ["received"]
+    till.stripe_fails()
+    till.clock.now += FIRST_PAUSE
+    assert await till.road.inbox.process_waiting() == 1
+    assert [status for status, _ in await till.outcomes()] == ["processed"]

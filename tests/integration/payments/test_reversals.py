@@ -2,10 +2,16 @@
 
 import itertools
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import aiohttp
 import asyncpg
+import msgspec
 import pytest
 
+from payments.stripe_api import Dispute, Refund, StripeApi
+from payments.stripe_booking import StripeBooking
 from simulated_stripe.objects import Object
 
 from .conftest import Payer, Till, trial_balance
@@ -194,3 +200,111 @@ async def test_disputes_and_refunds_of_what_is_not_ours_are_ignored(till: Till, 
     await till.tell({**without_payment(till.events("charge.dispute.created")[0]), "id": "evt_third"})
 
     assert await till.outcomes() == [("ignored", "not an order of ours")] * 3
+
+
+async def test_a_refund_of_as_much_after_one_that_failed_is_booked(till: Till, payer: Payer) -> None:
+    payment = await till.paid(payer)
+    for _ in range(2):
+        refund = till.refund(payment, 300)
+        await till.tell(till.events("charge.refunded")[-1])
+        assert await till.credited(payer) == 700
+        till.books.fail_refund(refund)
+        await till.tell(till.events("refund.failed")[-1])
+        assert await till.credited(payer) == 1000
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_a_refund_that_failed_before_we_were_told_of_it_takes_nothing(
+    till: Till, payer: Payer, order: tuple[int, ...]
+) -> None:
+    till.books.fail_refund(till.refund(await till.paid(payer), 300))
+    events = till.events("payment_intent.succeeded", "charge.refunded", "refund.failed")
+
+    for index in order:
+        await till.tell(events[index])
+
+    assert await till.credited(payer) == 1000
+
+
+async def test_a_refund_after_a_dispute_was_won_is_booked_whichever_is_told_first(till: Till, payer: Payer) -> None:
+    payment = await till.paid(payer)
+    dispute = till.books.dispute(till.charge_of(payment), None)
+    await till.tell(till.events("charge.dispute.created")[0])
+    till.books.close_dispute(dispute, "won")
+    till.charge_of(payment)["disputed"] = False
+    till.refund(payment, 600)
+
+    for event in till.events("charge.refunded", "charge.dispute.closed")[::-1]:
+        await till.tell(event)
+
+    assert {status for status, _ in await till.outcomes()} == {"processed"}
+    assert await till.credited(payer) == 400
+
+
+async def test_a_dispute_after_a_refund_failed_is_booked_whichever_is_told_first(till: Till, payer: Payer) -> None:
+    payment = await till.paid(payer)
+    refund = till.refund(payment, 300)
+    await till.tell(till.events("charge.refunded")[0])
+    till.books.fail_refund(refund)
+    till.books.dispute(till.charge_of(payment), None)
+
+    for event in till.events("refund.failed", "charge.dispute.created")[::-1]:
+        await till.tell(event)
+
+    assert {status for status, _ in await till.outcomes()} == {"processed"}
+    assert await till.credited(payer) == 0
+
+
+@pytest.mark.parametrize("told", ["charge.dispute.closed", "charge.dispute.funds_withdrawn"])
+async def test_who_looked_before_a_dispute_was_won_and_books_after_another_did_sets_it_right(
+    till: Till, payer: Payer, told: str
+) -> None:
+    dispute = till.books.dispute(till.charge_of(await till.paid(payer)), 400)
+    await till.tell(till.events("charge.dispute.created")[0])
+    dispute["status"] = "under_review"
+
+    async with another_process(till) as (booking, api):
+        look = api.disputes_of
+
+        async def won_after_the_first_look(payment_id: str) -> list[Dispute]:
+            seen = await look(payment_id)
+            if dispute["status"] != "won":
+                till.books.close_dispute(dispute, "won")
+                await till.tell(till.events(told)[0])
+            return seen
+
+        api.disputes_of = won_after_the_first_look  # type: ignore[method-assign]
+        await booking.book(msgspec.json.encode(till.events("charge.dispute.funds_withdrawn")[0]))
+
+    assert await till.credited(payer) == 1000
+
+
+async def test_who_looked_before_a_refund_was_made_and_books_after_another_did_sets_it_right(
+    till: Till, payer: Payer
+) -> None:
+    payment = await till.paid(payer)
+    refund = till.refund(payment, 300)
+    await till.tell(till.events("charge.refunded")[0])
+    till.books.fail_refund(refund)
+
+    async with another_process(till) as (booking, api):
+        look = api.refunds_of
+
+        async def refunded_after_the_first_look(payment_id: str) -> list[Refund]:
+            seen = await look(payment_id)
+            if len(till.books.all_of("refund")) == 1:
+                till.refund(payment, 200)
+                await till.tell(till.events("charge.refunded")[-1])
+            return seen
+
+        api.refunds_of = refunded_after_the_first_look  # type: ignore[method-assign]
+        await booking.book(msgspec.json.encode(till.events("refund.failed")[0]))
+
+    assert await till.credited(payer) == 800
+
+
+@asynccontextmanager
+async def another_process(till: Till) -> AsyncIterator[tuple[StripeBooking, StripeApi]]:
+    async with aiohttp.ClientSession() as session:
+        api = StripeApi(till.config, session)
+        yield StripeBooking(till.ledger, api), api

@@ -165,7 +165,8 @@ async def test_a_payment_of_somebody_else_at_the_same_stripe_is_ignored(till: Ti
         ("checkout.session.completed", {"id": "cs_other"}, "session"),
         ("checkout.session.completed", {"payment_intent": None}, "no_payment"),
         ("checkout.session.completed", {"amount_total": None}, "no_payment"),
-        ("checkout.session.completed", {"payment_status": "no_payment_required", "payment_intent": None}, "no_payment"),
+        ("checkout.session.completed", {"payment_status": "no_payment_required", "payment_intent": None}, "not_paid"),
+        ("checkout.session.completed", {"payment_status": "a word of tomorrow"}, "not_paid"),
     ],
 )
 async def test_what_was_paid_must_be_what_was_asked_for(

@@ -56,7 +56,7 @@ def test_whom_to_pay_and_whom_to_tell_must_be_said(missing: str) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{PRIVATE: "secret"}, {PUBLIC: "secret"}, {PRIVATE: OURS.public_text}, {PUBLIC: armoured("AAAA", "PUBLIC KEY")}],
-    ids=str,
+    ids=["no private key", "no public key", "a public key for the private one", "armour without a key"],
 )
 def test_what_is_no_such_key_is_refused_at_start_and_not_shown(wrong: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=PRIVATE) as refused:
