@@ -231,8 +231,10 @@ class RunningDemo:
 
     @property
     def postmaster(self) -> int:
-        """The process of the embedded Postgres that the others are children of."""
-        return int((self.files / "demo" / "postgres" / "postmaster.pid").read_text().split()[0])
+        """The process of the embedded Postgres that the others are children of; 0 while it is only starting."""
+        file = self.files / "demo" / "postgres" / "postmaster.pid"
+        words = file.read_text().split() if file.exists() else []
+        return int(words[0]) if words else 0
 
     # --- what may be asked of it
 

@@ -253,8 +253,7 @@ async def test_a_killed_postgres_comes_back_and_until_then_nothing_is_forwarded_
     successor: RunningDemo,
 ) -> None:
     customer = await new_customer(successor, cents=1000)
-    postmaster = successor.files / "demo" / "postgres" / "postmaster.pid"
-    killed = int(postmaster.read_text().split()[0])
+    killed = successor.postmaster
     load = Load(customer)
     await load.has_answers(2 * CLIENTS)
 
@@ -264,7 +263,7 @@ async def test_a_killed_postgres_comes_back_and_until_then_nothing_is_forwarded_
         return (await successor.http.get("/ready")).status == 503
 
     async def another_one_runs() -> bool:
-        return postmaster.exists() and int(postmaster.read_text().split()[0]) != killed and not await not_ready()
+        return successor.postmaster not in (0, killed) and not await not_ready()
 
     await until(not_ready)
     await until(another_one_runs)
@@ -287,9 +286,8 @@ async def test_while_postgres_is_away_everybody_is_told_to_come_back(successor: 
     customer = await new_customer(successor, cents=1000)
     load = Load(customer)
     await load.has_answers(2 * CLIENTS)
-    postmaster = successor.files / "demo" / "postgres" / "postmaster.pid"
 
-    os.kill(int(postmaster.read_text().split()[0]), signal.SIGKILL)
+    os.kill(successor.postmaster, signal.SIGKILL)
     await load.has_answers(len(load.answers) + 4 * CLIENTS)
     await load.stop()
 

@@ -192,7 +192,7 @@ async def test_a_program_can_tell_the_time_of_the_hold_and_the_plan(demo: Runnin
 async def test_a_price_in_another_currency_is_converted_and_without_a_rate_refused(
     demo: RunningDemo, customer: Customer
 ) -> None:
-    version = await publish(demo, program("0.0003", name="yuan", currency="CNY"))
+    version = await publish(demo, program("0.0003", name="euro", currency="EUR"))
     await assign(demo, version, "--account", customer.account_id)
     events = await demo.count_events()
 
@@ -201,13 +201,13 @@ async def test_a_price_in_another_currency_is_converted_and_without_a_rate_refus
     assert await demo.count_events() == events
 
     start = datetime.now(UTC) + KNOWN_EVERYWHERE_AFTER
-    await prices(demo, "rate", "CNY", "USD", "0.1412", "--from", start.isoformat())
+    await prices(demo, "rate", "EUR", "USD", "0.1412", "--from", start.isoformat())
     await until(lambda: _over(start))
     answer = await customer.chat(max_tokens=3)
     quoted = (await quote(customer, model=MODEL, usage=USAGE)).json["price"]
 
     assert _cost(answer) == Decimal(answer.json["usage"]["total_tokens"]) * Decimal("0.03") * Decimal("0.1412")
-    assert (quoted["currency"], quoted["exchange_rate"]) == ("CNY", Decimal("0.1412"))
+    assert (quoted["currency"], quoted["exchange_rate"]) == ("EUR", Decimal("0.1412"))
     pinned = await demo.fetch(
         "SELECT payload ->> 'exchange_rate' AS rate FROM events WHERE hold_id = $1 AND type = 'hold.placed'",
         answer.headers["x-tollgate-hold-id"],

@@ -90,6 +90,6 @@ EVERY_OUTCOME = {
 def test_any_sequence_of_commands_equals_the_model() -> None:
     HoldsMachine.met.clear()
 
-    run_state_machine_as_test(HoldsMachine, settings=settings(stateful_step_count=30))
+    run_state_machine_as_test(HoldsMachine, settings=settings(stateful_step_count=45))
 
     assert EVERY_OUTCOME - HoldsMachine.met == set()
