@@ -14,12 +14,12 @@ import structlog
 from aiohttp import web
 
 from accounts import Authenticator
-from inference_proxy.answers import AnswerStore
+from inference_proxy.answers import AnswerStore, being_served
 from inference_proxy.backends import Backend
 from inference_proxy.client import ClientStream, DrainedStream, KeptStream
 from inference_proxy.costs import cost_headers, has_output, output_tokens
 from inference_proxy.holds import Endings, RequestHold
-from inference_proxy.keyed import Keyed
+from inference_proxy.keyed import Keyed, KeyTaken
 from inference_proxy.metrics import REQUESTS, TALLY, UNREADABLE_USAGE
 from inference_proxy.models import ModelCatalog
 from inference_proxy.operations import Operation
@@ -170,6 +170,9 @@ class Gate:
                     await hold.extend(placed.prepared.box)
                 body = await whole_body(answer)
             return await self._plain(order.operation, placed, backend, body, keyed)
+        except KeyTaken as error:
+            await hold.void("key_taken")
+            raise being_served() from error
         except (ApiError, BackendBroke) as error:
             await hold.void("backend_failed")
             raise _as_api_error(error) from error

@@ -5,7 +5,7 @@ import asyncio
 import structlog
 from aiohttp import web
 
-from inference_proxy.answers import AnswerStore, StoredAnswer, being_served
+from inference_proxy.answers import AnswerStore, StoredAnswer
 from inference_proxy.orders import Order
 from ledger import UNREACHABLE
 
@@ -18,6 +18,10 @@ LASTING = "x-tollgate-"
 KEY_WITHIN_S = 5.0
 
 _log = structlog.get_logger(__name__)
+
+
+class KeyTaken(Exception):
+    """Another try has taken the key over, because this one took so long to place its hold: nothing may be forwarded."""
 
 
 class Keyed:
@@ -44,13 +48,12 @@ class Keyed:
         )
 
     async def confirm(self) -> None:
-        """The hold is placed: make sure that the key is still its own. Raises ApiError conflict when another try has
-        taken it over, because this one took so long; then nothing may be forwarded."""
+        """The hold is placed: make sure that the key is still its own. Raises KeyTaken."""
         order = self._order
         async with asyncio.timeout(KEY_WITHIN_S):
             is_ours = await self._store.confirm(order.account_id, self._key, order.hold_id)
         if not is_ours:
-            raise being_served()
+            raise KeyTaken
 
     async def keep(self, body: bytes, content_type: str, headers: dict[str, str]) -> None:
         """Keep the answer. One that cannot be kept is served and charged all the same."""

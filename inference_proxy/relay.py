@@ -9,6 +9,7 @@ import structlog
 from inference_proxy.backends import Backend
 from inference_proxy.client import ClientGone, ClientStream
 from inference_proxy.costs import cost_headers, has_output, output_tokens
+from inference_proxy.delivered import delivered_of
 from inference_proxy.holds import RequestHold
 from inference_proxy.metrics import OVERRUNS, TALLY, UNREADABLE_USAGE
 from inference_proxy.operations import Operation
@@ -16,7 +17,6 @@ from inference_proxy.prepared import Prepared
 from inference_proxy.refusals import money_reason, translate
 from inference_proxy.slices import AnswerTooLong, Slices
 from inference_proxy.sse import EventStream, EventTooLarge, Part
-from inference_proxy.transcript import Transcript
 from inference_proxy.upstream import Upstream
 from inference_proxy.usage import UsageUnreadable
 from ledger import Committed, LedgerUnavailable, Refused
@@ -61,11 +61,8 @@ class Relay:
             wants_usage=prepared.wants_usage, wants_all_usage=prepared.wants_all_usage, answers=prepared.answers
         )
         self._slices = Slices(hold, prepared)
-        self._transcript = None if prepared.partial_usage == "continuous" else Transcript()
-        self._delivered: Usage | None = None  # with the last part that was passed on, where the backend counts along
-        self._last: Part | None = None  # of these
+        self._delivered = delivered_of(prepared, hold, upstream, backend, self._read)
         self._curtailed: InsufficientFunds | BudgetExceeded | AnswerTooLong | None = None  # why the answer stops early
-        self._has_sent = False
         self._failure: ApiError | None = None  # what the client hears of an answer that broke off
 
     async def pass_on(self) -> None:
@@ -100,8 +97,8 @@ class Relay:
         except (UsageUnreadable, UsageError) as error:  # served, and somebody must look at the backend
             TALLY.count(UNREADABLE_USAGE, self._backend.name)
             _log.error("usage.unreadable", backend=self._backend.name, hold_id=self._hold.id, error=str(error))
-        if self._delivered is not None:  # what it said of itself before that could be read
-            return await self._charge(self._delivered)
+        if self._delivered.usage is not None:  # what it said of itself before that could be read
+            return await self._charge(self._delivered.usage)
         return await self._hold.void("usage_unreadable")
 
     def left(self) -> None:
@@ -155,22 +152,9 @@ class Relay:
         self._slices.look_ahead(last)
         data = last.data if len(parts) == 1 else b"".join([part.data for part in parts])
         self._hold.progress.answering()
-        self._has_sent = True
         await self._client.send(data)
         if self._client.reaches:
-            self._was_delivered(data, last)
-
-    def _was_delivered(self, data: bytes, last: Part) -> None:
-        if self._transcript is not None:
-            self._transcript.add(data)
-        elif last.output_tokens:
-            try:
-                usage = self._read(last.usage)
-            except UsageUnreadable:  # judged at the end, if that reads no better
-                return
-            self._hold.progress.delivered(output_tokens(usage))
-            if self._hold.delivered(usage, backend=self._backend.name):
-                self._delivered, self._last = usage, last
+            self._delivered.add(data, last)
 
     def _judge_end(self) -> None:
         if not self._client.reaches:
@@ -187,35 +171,10 @@ class Relay:
         self._failure = ApiError(code, f"{message}; only what arrived is charged")
 
     async def _counted(self) -> Usage | None:
-        """What was delivered, as the backend counts it; None when that is nothing. Raises UsageUnreadable."""
-        if self.outcome == "completed" or self._is_all_there():
+        """What is to be charged, as the backend counts it; None when nothing was delivered. Raises UsageUnreadable."""
+        if self.outcome == "completed" or self._delivered.is_all_of(self._events.usage):
             return self._read(self._events.usage)
-        if self._transcript is None:
-            if self._delivered is None and self._has_sent and self._events.usage is None:
-                raise UsageUnreadable("the backend does not count along")
-            return self._delivered
-        if not self._transcript.words:
-            return None
-        if self._prepared.partial_usage == "tokenize":
-            shown = await self._transcript.counted(self._upstream.pool, self._backend, self._prepared)
-            return self._read(shown)
-        told = self._events.usage
-        if told is None and self.outcome != "backend_failed":  # nobody waits any longer; of the prompt nothing is known
-            told = {"prompt_tokens": 0, "completion_tokens": self._transcript.words}
-        # What came after the client had gone is not its to pay. An event with words in it has a token at least.
-        most = self._transcript.words
-        return {
-            name: min(value, most) if name in self._prepared.answer_keys else value
-            for name, value in self._read(told).items()
-        }
-
-    def _is_all_there(self) -> bool:
-        """Nothing is missing of the answer but its end. Then the backend's last word is the better one: it knows what
-        part of the prompt was cached."""
-        whole = Part(b"", self._events.usage)
-        return self._last is not None and (
-            (whole.prompt_tokens, whole.output_tokens) == (self._last.prompt_tokens, self._last.output_tokens)
-        )
+        return await self._delivered.counted(self._events.usage, self.outcome)
 
     def _read(self, usage: Any) -> Usage:
         """Raises UsageUnreadable."""
@@ -223,7 +182,7 @@ class Relay:
 
     async def _charge(self, usage: Usage | None) -> Committed | None:
         if usage is not None and not has_output(usage):
-            usage = self._delivered  # what was counted along is more than nothing
+            usage = self._delivered.usage  # what was counted along is more than nothing
         if usage is None:
             return await self._hold.void("empty" if self.outcome == "completed" else self.outcome)
         self._hold.progress.delivered(output_tokens(usage))
@@ -241,9 +200,9 @@ class Relay:
         else:
             refusal = translate(self._curtailed) or ApiError("payment_required", "no more can be held for the answer")
             reason = money_reason(self._curtailed)
-        if self._last is None:
+        if self._delivered.last is None:
             return error_event(refusal)
-        return self._events.early_end(self._last, {"reason": reason, "message": refusal.message}) + DONE
+        return self._events.early_end(self._delivered.last, {"reason": reason, "message": refusal.message}) + DONE
 
     async def _end(self, data: bytes) -> None:
         try:
