@@ -1,17 +1,17 @@
-"""Money that customers bring: top-ups, the road they come by, and what is given back.
+"""Money that customers bring: top-ups, the roads they come by, and what is given back.
 
 A top-up's life is events of the ledger; here is what begins it, and what moves it on. Providers tell of payments late,
 twice and in any order: what they tell is verified, stored word for word, answered, and then booked, by rules that give
-the same books whatever came first. Start reading at ``stripe_booking.py``. ``stripe_api.py`` is all that is known of
-Stripe's words, ``inbox.py`` the way of a notification; ``checkouts.py`` and ``refunds.py`` are what we ask for.
-``alipay_….py`` is the same road again where money moves in yuan.
+the same books whatever came first. ``inbox.py`` is the way of a notification, ``roads.py`` what is open. Each provider
+has a package with the same parts: ``api.py`` is all that is known of its words, ``checkouts.py`` what we ask for,
+``booking.py`` what is made of what it tells. Start reading at ``stripe/booking.py``.
 """
 
-from payments.alipay_amounts import CreditWished, PaymentWished
-from payments.alipay_api import AlipayConfig
-from payments.alipay_checkouts import AlipayCheckouts
-from payments.alipay_road import AlipayRoad, open_alipay
-from payments.alipay_routes import AlipayRoutes
+from payments.alipay.amounts import CreditWished, PaymentWished
+from payments.alipay.api import AlipayConfig
+from payments.alipay.checkouts import AlipayCheckouts
+from payments.alipay.road import AlipayRoad, open_alipay
+from payments.alipay.routes import AlipayRoutes
 from payments.errors import (
     AmountRefused,
     Break,
@@ -29,9 +29,11 @@ from payments.errors import (
 from payments.inbox import Inbox
 from payments.notifications import Notification, NotificationsAsked, NotificationStore
 from payments.refusals import as_api_errors
+from payments.roads import PaymentsConfig, Roads, open_roads
 from payments.routes import TopupRoutes, idempotency_key_of
-from payments.stripe_api import StripeConfig
-from payments.stripe_road import StripeRoad, open_stripe
+from payments.stripe.api import StripeConfig
+from payments.stripe.road import StripeRoad, open_stripe
+from payments.stripe.routes import StripeRoutes
 
 __all__ = [
     "AlipayCheckouts",
@@ -49,12 +51,15 @@ __all__ = [
     "NotificationStore",
     "NotificationsAsked",
     "PaymentWished",
+    "PaymentsConfig",
     "PaymentsError",
     "PaymentsNotConfigured",
     "ProviderRefused",
     "ProviderUnavailable",
+    "Roads",
     "StripeConfig",
     "StripeRoad",
+    "StripeRoutes",
     "TopupClosed",
     "TopupNotFound",
     "TopupRoutes",
@@ -62,5 +67,6 @@ __all__ = [
     "as_api_errors",
     "idempotency_key_of",
     "open_alipay",
+    "open_roads",
     "open_stripe",
 ]

@@ -15,7 +15,7 @@ from ledger import UNREACHABLE, LedgerUnavailable
 from payments.errors import Break, ProviderRefused, ProviderUnavailable
 from payments.metrics import BREAKS, NOTIFICATIONS
 from payments.notifications import Notification, NotificationsAsked, NotificationStore
-from payments.stripe_booking import Outcome
+from payments.outcomes import Outcome
 
 #: Books a body of one provider; see ``StripeBooking.book``.
 Book: TypeAlias = Callable[[bytes], Awaitable[Outcome]]

@@ -1,43 +1,22 @@
-"""/v1/topup: how customers pay, what Stripe tells of it, and what became of it."""
+"""/v1/topup: what became of the top-ups, and what the requests for them share."""
 
 import re
 from datetime import datetime
 from typing import Annotated
 
 import msgspec
-import structlog
 from aiohttp import web
 from msgspec import Meta
 
 from accounts import Authenticator, Principal, require_account, require_role
 from ledger import Ledger, TopupState
-from payments.errors import PaymentsNotConfigured, ProviderRefused, ProviderUnavailable, WebhookRefused
-from payments.metrics import NOTIFICATIONS
-from payments.refusals import as_api_errors
-from payments.signatures import require_signature
-from payments.stripe_api import PROVIDER
-from payments.stripe_events import MAX_BODY, EventHead, read_head
-from payments.stripe_road import StripeRoad
-from wire import ApiError, Cents, Route, cents_of, json_reply, microcents_of, read_body, read_json, read_query
+from wire import ApiError, Cents, Route, cents_of, json_reply, read_query
 
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
-_log = structlog.get_logger(__name__)
 
 
 class CheckoutBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     amount_cents: Cents  # of the account's currency
-
-
-class CheckoutAnswer(msgspec.Struct, kw_only=True):
-    """Send the customer to ``checkout_url``. The balance has the money when the history says ``credited``."""
-
-    checkout_url: str
-    session_id: str
-    topup_id: str
-
-
-class WebhookAnswer(msgspec.Struct):
-    received: bool
 
 
 class HistoryQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -62,46 +41,14 @@ class TopupLine(msgspec.Struct, kw_only=True):
 
 
 class TopupRoutes:
-    """The handlers of /v1/topup. Without a road the operations of Stripe are off."""
+    """The handler of /v1/topup/history."""
 
-    def __init__(self, ledger: Ledger, authenticator: Authenticator, stripe: StripeRoad | None) -> None:
+    def __init__(self, ledger: Ledger, authenticator: Authenticator) -> None:
         self._ledger = ledger
         self._authenticator = authenticator
-        self._stripe = stripe
 
     def routes(self) -> list[Route]:
         return [
-            Route(
-                method="POST",
-                path="/v1/topup/stripe/checkout",
-                handler=self.begin_checkout,
-                summary="A page at Stripe where the customer pays; the balance grows once that is known",
-                tag="payments",
-                headers={"Idempotency-Key": "the same again is the same page, and never a second payment"},
-                body=CheckoutBody,
-                answer=CheckoutAnswer,
-                status=201,
-                errors=(
-                    "forbidden",
-                    "conflict",
-                    "idempotency_mismatch",
-                    "payments_not_configured",
-                    "payment_provider_error",
-                    "payment_provider_unavailable",
-                    "ledger_unavailable",
-                ),
-            ),
-            Route(
-                method="POST",
-                path="/v1/topup/stripe/webhook",
-                handler=self.take_stripe_webhook,
-                summary="For Stripe alone: what became of payments, signed",
-                tag="payments",
-                auth="public",
-                headers={"Stripe-Signature": "by a secret of this endpoint"},
-                answer=WebhookAnswer,
-                errors=("invalid_request", "payments_not_configured", "ledger_unavailable"),
-            ),
             Route(
                 method="GET",
                 path="/v1/topup/history",
@@ -114,36 +61,6 @@ class TopupRoutes:
             ),
         ]
 
-    async def begin_checkout(self, request: web.Request) -> web.Response:
-        principal = await self._authenticator.authenticate(request)
-        account_id = require_account(principal)
-        road = self._road()
-        idempotency_key = idempotency_key_of(request)
-        body = await read_json(request, CheckoutBody)
-        amount = microcents_of(body.amount_cents, param="amount_cents")
-        try:
-            with as_api_errors():
-                checkout = await road.checkouts.begin(
-                    account_id, amount=amount, requested_by=principal.id, idempotency_key=idempotency_key
-                )
-        except ApiError as error:
-            if isinstance(error.__cause__, ProviderRefused | ProviderUnavailable):
-                _log.error("checkout.failed", account_id=account_id, error=str(error.__cause__))
-            raise
-        answer = CheckoutAnswer(checkout_url=checkout.url, session_id=checkout.session_id, topup_id=checkout.topup_id)
-        return json_reply(answer, status=201)
-
-    async def take_stripe_webhook(self, request: web.Request) -> web.Response:
-        road = self._road()
-        try:
-            body, head = await self._verified(request, road)
-        except WebhookRefused as refused:
-            NOTIFICATIONS.labels(PROVIDER, refused.reason).inc()
-            raise ApiError("invalid_request", str(refused)) from refused
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers]
-        await road.inbox.take(PROVIDER, head.id, head.type, headers=headers, body=body)
-        return json_reply(WebhookAnswer(True))
-
     async def list_topups(self, request: web.Request) -> web.Response:
         principal = await self._authenticator.authenticate(request)
         query = read_query(request, HistoryQuery)
@@ -153,22 +70,6 @@ class TopupRoutes:
         if len(topups) == query.limit:
             reply.headers["x-next-cursor"] = topups[-1].topup_id
         return reply
-
-    async def _verified(self, request: web.Request, road: StripeRoad) -> tuple[bytes, EventHead]:
-        try:
-            body = await read_body(request, limit=MAX_BODY)
-        except ApiError as error:
-            reason = "too_large" if error.code == "payload_too_large" else "unreadable"
-            raise WebhookRefused(reason, error.message) from error
-        signature = request.headers.get("Stripe-Signature", "")
-        require_signature(signature, body, road.webhook_secrets, now=road.inbox.clock())
-        return body, read_head(body)
-
-    def _road(self) -> StripeRoad:
-        if self._stripe is None:
-            with as_api_errors():
-                raise PaymentsNotConfigured(PROVIDER)
-        return self._stripe
 
 
 def _account_asked_for(principal: Principal, account_id: str | None) -> str:

@@ -39,15 +39,7 @@ from inference_proxy import (
     translate,
 )
 from ledger import UNREACHABLE, Lease, Ledger, new_id, new_worker_id
-from payments import (
-    AlipayCheckouts,
-    AlipayConfig,
-    AlipayRoutes,
-    StripeConfig,
-    TopupRoutes,
-    open_alipay,
-    open_stripe,
-)
+from payments import AlipayCheckouts, AlipayRoutes, PaymentsConfig, Roads, StripeRoutes, TopupRoutes, open_roads
 from projections import usage_routes
 from tollgate.database import connect, create_pool
 from tollgate.settings import Settings
@@ -75,8 +67,7 @@ async def gate_app(
     *,
     database_url: str,
     secret: bytes,
-    stripe: StripeConfig | None = None,
-    alipay: AlipayConfig | None = None,
+    payments: PaymentsConfig,
     clock: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[web.Application]:
     """The application of one gate process, running. Its gate is to be drained before it is left."""
@@ -102,6 +93,7 @@ async def gate_app(
             asyncio.create_task(recover_regularly(write_ahead_dir, ledger.submit), name="recovery"),
         ):
             stack.push_async_callback(_cancel, task)
+        roads = await stack.enter_async_context(open_roads(payments, ledger, clock))
         tokens = Tokens(secret)
         authenticator = Authenticator(ledger, tokens, clock=clock, monotonic=monotonic)
         models = ModelCatalog(settings.models)
@@ -136,7 +128,7 @@ async def gate_app(
             *yuanjing_routes(quoter, prices, authenticator),
             *_account_routes(settings, ledger, tokens, authenticator, clock),
             *usage_routes(ledger, authenticator, clock),
-            *await _topup_routes(stack, stripe, alipay, ledger, prices, authenticator, clock),
+            *_topup_routes(roads, ledger, prices, authenticator, clock),
         ]
         app = build_app(routes, pool, backends)
         app[GATE] = gate
@@ -158,24 +150,20 @@ def _account_routes(
     )
 
 
-async def _topup_routes(
-    stack: AsyncExitStack,
-    stripe: StripeConfig | None,
-    alipay: AlipayConfig | None,
+def _topup_routes(
+    roads: Roads,
     ledger: Ledger,
     prices: PriceFeed,
     authenticator: Authenticator,
     clock: Callable[[], datetime],
 ) -> list[Route]:
-    by_stripe = by_alipay = checkouts = None
-    if stripe is not None:
-        by_stripe = await stack.enter_async_context(open_stripe(stripe, ledger, clock))
-    if alipay is not None:
-        by_alipay = await stack.enter_async_context(open_alipay(alipay, ledger, clock))
-        checkouts = AlipayCheckouts(ledger, by_alipay.api, prices.book.exchange_rate, clock)
+    checkouts = None
+    if roads.alipay is not None:
+        checkouts = AlipayCheckouts(ledger, roads.alipay.api, prices.book.exchange_rate, clock)
     return [
-        *TopupRoutes(ledger, authenticator, by_stripe).routes(),
-        *AlipayRoutes(authenticator, by_alipay, checkouts).routes(),
+        *TopupRoutes(ledger, authenticator).routes(),
+        *StripeRoutes(authenticator, roads.stripe).routes(),
+        *AlipayRoutes(authenticator, roads.alipay, checkouts).routes(),
         *recharge_routes(checkouts, authenticator),
     ]
 

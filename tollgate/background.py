@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge
 
 from inference_proxy import KEPT_FOR, AnswerStore
 from ledger import UNREACHABLE, Ledger, LedgerError, Sweeper
-from payments import AlipayConfig, Inbox, StripeConfig, open_alipay, open_stripe
+from payments import Inbox, PaymentsConfig, open_roads
 from projections import ProjectionRunner
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool
@@ -31,21 +31,15 @@ _log = structlog.get_logger(__name__)
 _PASSING = (*UNREACHABLE, LedgerError)
 
 
-async def run_background(
-    database_url: str, stop: asyncio.Event, stripe: StripeConfig | None = None, alipay: AlipayConfig | None = None
-) -> None:
+async def run_background(database_url: str, stop: asyncio.Event, payments: PaymentsConfig) -> None:
     """Work until told to stop."""
     async with AsyncExitStack() as stack:
         pool = await create_pool(database_url)
         stack.push_async_callback(pool.close)
         ledger = await Ledger.open(pool, lambda: connect(database_url), utc_now)
         stack.push_async_callback(ledger.close)
-        inboxes = []
-        if stripe is not None:
-            inboxes.append((await stack.enter_async_context(open_stripe(stripe, ledger, utc_now))).inbox)
-        if alipay is not None:
-            inboxes.append((await stack.enter_async_context(open_alipay(alipay, ledger, utc_now))).inbox)
-        await _work(pool, ledger, inboxes, stop)
+        roads = await stack.enter_async_context(open_roads(payments, ledger, utc_now))
+        await _work(pool, ledger, list(roads.inboxes.values()), stop)
 
 
 async def _work(pool: asyncpg.Pool, ledger: Ledger, inboxes: list[Inbox], stop: asyncio.Event) -> None:

@@ -2,24 +2,23 @@
 
 import argparse
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from ledger import Microcents, microcents_from_cents, units_text
 from payments import (
-    Inbox,
     Notification,
     NotificationsAsked,
     NotificationStore,
     PaymentsNotConfigured,
-    StripeRoad,
-    open_alipay,
-    open_stripe,
+    Roads,
+    open_roads,
 )
 from tollgate.app import utc_now
 from tollgate.cli_accounts import exact_number, open_ledger
 from tollgate.cli_price_book import moment
-from tollgate.settings import alipay_config, load_settings, stripe_config
+from tollgate.payments_config import payments_config
+from tollgate.settings import load_settings
 
 PROVIDERS = ("stripe", "alipay")
 STATUSES = ("received", "processed", "ignored", "broken")
@@ -54,8 +53,10 @@ async def _list(options: argparse.Namespace) -> None:
 
 async def _replay(options: argparse.Namespace) -> int:
     not_done = 0
-    async with _inboxes(options) as inboxes:
-        for inbox in inboxes:
+    async with _roads(options) as roads:
+        if not roads.inboxes or options.provider not in (None, *roads.inboxes):
+            raise PaymentsNotConfigured(options.provider or " or ".join(PROVIDERS))
+        for inbox in roads.inboxes.values():
             async for notification in inbox.replay(_asked(options)):
                 _print(notification)
                 not_done += notification.status in ("received", "broken")
@@ -66,8 +67,10 @@ async def _refund(options: argparse.Namespace) -> None:
     amount: Microcents | None = None
     if options.amount_cents is not None:
         amount = microcents_from_cents(options.amount_cents)
-    async with _opened(options) as road:
-        topup, given_back = await road.refunds.refund(
+    async with _roads(options) as roads:
+        if roads.stripe is None:
+            raise PaymentsNotConfigured("stripe")
+        topup, given_back = await roads.stripe.refunds.refund(
             options.topup_id, amount=amount, reason=options.reason, idempotency_key=options.idempotency_key
         )
     currency = topup.asked_currency
@@ -78,31 +81,11 @@ async def _refund(options: argparse.Namespace) -> None:
 
 
 @asynccontextmanager
-async def _inboxes(options: argparse.Namespace) -> AsyncIterator[list[Inbox]]:
-    """Of every provider that is configured. Raises PaymentsNotConfigured when the one that is asked for is not."""
+async def _roads(options: argparse.Namespace) -> AsyncIterator[Roads]:
     settings = load_settings(options.config)
-    stripe, alipay = stripe_config(settings), alipay_config(settings)
-    configured = [name for name, config in (("stripe", stripe), ("alipay", alipay)) if config is not None]
-    if not configured or options.provider not in (None, *configured):
-        raise PaymentsNotConfigured(options.provider or " or ".join(PROVIDERS))
-    async with AsyncExitStack() as stack:
-        ledger = await stack.enter_async_context(open_ledger(settings))
-        inboxes = []
-        if stripe is not None:
-            inboxes.append((await stack.enter_async_context(open_stripe(stripe, ledger, utc_now))).inbox)
-        if alipay is not None:
-            inboxes.append((await stack.enter_async_context(open_alipay(alipay, ledger, utc_now))).inbox)
-        yield inboxes
-
-
-@asynccontextmanager
-async def _opened(options: argparse.Namespace) -> AsyncIterator[StripeRoad]:
-    settings = load_settings(options.config)
-    config = stripe_config(settings)
-    if config is None:
-        raise PaymentsNotConfigured("stripe")
-    async with open_ledger(settings) as ledger, open_stripe(config, ledger, utc_now) as road:
-        yield road
+    config = payments_config(settings)
+    async with open_ledger(settings) as ledger, open_roads(config, ledger, utc_now) as roads:
+        yield roads
 
 
 def _asked(options: argparse.Namespace) -> NotificationsAsked:

@@ -11,8 +11,9 @@ import msgspec
 from tollgate.database import database
 from tollgate.demo import run_demo
 from tollgate.logging import log_to_stdout
+from tollgate.payments_config import payments_config
 from tollgate.processes import Supervisor, run_background_process, run_gate_worker, settings_arguments
-from tollgate.settings import Settings, SettingsError, alipay_config, load_settings, server_secret, stripe_config
+from tollgate.settings import Settings, SettingsError, load_settings, server_secret
 
 DEMO_PORT = 8080
 
@@ -67,14 +68,13 @@ def _gate_worker(options: argparse.Namespace) -> None:
         settings,
         database_url=_given_url(),
         secret=server_secret(settings),
-        stripe=stripe_config(settings),
-        alipay=alipay_config(settings),
+        payments=payments_config(settings),
     )
 
 
 def _worker(options: argparse.Namespace) -> None:
     settings = load_settings(options.config)
-    run_background_process(_given_url(), stripe_config(settings), alipay_config(settings))
+    run_background_process(_given_url(), payments_config(settings))
 
 
 async def _demo(options: argparse.Namespace) -> None:

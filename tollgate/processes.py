@@ -22,7 +22,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import multiprocess
 
-from payments import AlipayConfig, StripeConfig
+from payments import PaymentsConfig
 from tollgate.app import GATE, gate_app, utc_now
 from tollgate.background import run_background
 from tollgate.logging import log_to_stdout
@@ -47,26 +47,23 @@ def run_gate_worker(
     *,
     database_url: str,
     secret: bytes,
-    stripe: StripeConfig | None = None,
-    alipay: AlipayConfig | None = None,
+    payments: PaymentsConfig,
     clock: Callable[[], datetime] = utc_now,
 ) -> None:
     """Be one gate process until SIGTERM or SIGINT; then finish what is in flight, and leave."""
     log_to_stdout()
     _die_with_parent()
-    running = gate_app(settings, database_url=database_url, secret=secret, stripe=stripe, alipay=alipay, clock=clock)
+    running = gate_app(settings, database_url=database_url, secret=secret, payments=payments, clock=clock)
     uvloop.run(_serve(settings, running))
 
 
-def run_background_process(
-    database_url: str, stripe: StripeConfig | None = None, alipay: AlipayConfig | None = None
-) -> None:
+def run_background_process(database_url: str, payments: PaymentsConfig) -> None:
     """Be the background process until SIGTERM or SIGINT."""
     log_to_stdout()
     _die_with_parent()
 
     async def run() -> None:
-        await run_background(database_url, _stop_signal(), stripe, alipay)
+        await run_background(database_url, _stop_signal(), payments)
 
     uvloop.run(run())
 

@@ -145,7 +145,7 @@ async def open_alipay_till(ledger: Ledger, clock: Clock, *, configured: bool = T
             till = AlipayTill(ledger, clock, simulation, config, road, None, tokens)
             checkouts = AlipayCheckouts(ledger, road.api, till.rates, clock) if road is not None else None
             routes = [
-                *TopupRoutes(ledger, authenticator, None).routes(),
+                *TopupRoutes(ledger, authenticator).routes(),
                 *AlipayRoutes(authenticator, road, checkouts).routes(),
                 *recharge_routes(checkouts, authenticator),
             ]

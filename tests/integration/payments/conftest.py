@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from accounts import Authenticator, Keys, Role, ServiceTokens, Tokens, open_account
 from ledger import AdjustBalance, Ledger, microcents_from_cents
-from payments import StripeConfig, StripeRoad, TopupRoutes, open_stripe
+from payments import StripeConfig, StripeRoad, StripeRoutes, TopupRoutes, open_stripe
 from simulated_stripe.faults import Faults
 from simulated_stripe.objects import Object
 from simulated_stripe.server import SimulatedStripe
@@ -200,7 +200,10 @@ async def open_till(ledger: Ledger, clock: Clock, *, configured: bool = True) ->
             timeout_s=1,
         )
         async with open_stripe(config, ledger, clock) as road:
-            routes = TopupRoutes(ledger, authenticator, road if configured else None).routes()
+            routes = [
+                *TopupRoutes(ledger, authenticator).routes(),
+                *StripeRoutes(authenticator, road if configured else None).routes(),
+            ]
             async with TestClient(TestServer(app_of(routes))) as client:
                 yield Till(ledger, clock, simulation, config, road if configured else None, client, tokens)
 

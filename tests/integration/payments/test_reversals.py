@@ -10,8 +10,8 @@ import asyncpg
 import msgspec
 import pytest
 
-from payments.stripe_api import Dispute, Refund, StripeApi
-from payments.stripe_booking import StripeBooking
+from payments.stripe.api import Dispute, Refund, StripeApi
+from payments.stripe.booking import StripeBooking
 from simulated_stripe.objects import Object
 
 from .conftest import Payer, Till, trial_balance

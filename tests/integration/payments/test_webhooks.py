@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from payments.notifications import FIRST_PAUSE
-from payments.stripe_events import MAX_BODY
+from payments.stripe.events import MAX_BODY
 from simulated_stripe.objects import Object
 
 from .conftest import FORMER_SECRET, WEBHOOK, Payer, Till, trial_balance

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ledger import Microcents, Paid, TopupState
 from ledger.money import MICROCENTS_PER_CENT
 from payments import AmountRefused, CreditWished, PaymentWished
-from payments.alipay_amounts import Offer, taken_back
+from payments.alipay.amounts import Offer, taken_back
 
 rates = st.none() | st.decimals("0.000001", "1000000", places=6)
 fens = st.integers(1, 10**11)

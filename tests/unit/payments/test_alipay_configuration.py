@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from simulated_alipay.signatures import KeyPair
-from tollgate.settings import AlipaySettings, PaymentSettings, Settings, SettingsError, alipay_config
+from tollgate.payments_config import alipay_config
+from tollgate.settings import AlipaySettings, PaymentSettings, Settings, SettingsError
 
 PRIVATE, PUBLIC = "TOLLGATE_ALIPAY_APP_PRIVATE_KEY", "TOLLGATE_ALIPAY_PUBLIC_KEY"
 OURS, THEIRS = KeyPair.made(), KeyPair.made()

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ledger import microcents_from_cents
-from tollgate.settings import PaymentSettings, Settings, SettingsError, StripeSettings, load_settings, stripe_config
+from tollgate.payments_config import stripe_config
+from tollgate.settings import PaymentSettings, Settings, SettingsError, StripeSettings, load_settings
 
 KEY, SECRETS = "TOLLGATE_STRIPE_API_KEY", "TOLLGATE_STRIPE_WEBHOOK_SECRETS"
 SETTINGS = Settings(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stripe import WebhookSignature
 
 from payments.errors import WebhookRefused
-from payments.signatures import TOLERANCE, require_signature
+from payments.stripe.signatures import TOLERANCE, require_signature
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 AT = int(NOW.timestamp())

@@ -8,12 +8,12 @@ import aiohttp
 import msgspec
 
 from ledger import Ledger
-from payments.checkouts import Checkouts
 from payments.inbox import Inbox
 from payments.notifications import NotificationStore
-from payments.refunds import Refunds
-from payments.stripe_api import PROVIDER, StripeApi, StripeConfig
-from payments.stripe_booking import StripeBooking
+from payments.stripe.api import PROVIDER, StripeApi, StripeConfig
+from payments.stripe.booking import StripeBooking
+from payments.stripe.checkouts import Checkouts
+from payments.stripe.refunds import Refunds
 
 
 class StripeRoad(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,10 +14,10 @@ import structlog
 from accounts import account_of
 from ledger import Ledger, RequestTopup, TopupState, cents_text, new_id
 from ledger.errors import IdempotencyMismatch
-from payments.alipay_amounts import CURRENCY, Wish
-from payments.alipay_api import PROVIDER, AlipayApi
-from payments.checkouts import topup_id_of
+from payments.alipay.amounts import CURRENCY, Wish
+from payments.alipay.api import PROVIDER, AlipayApi
 from payments.errors import AmountRefused, CurrencyRefused, TopupClosed
+from payments.stripe.checkouts import topup_id_of
 from pricing import NoExchangeRate
 
 #: Units of the second currency for one of the first at a moment, None when they are the same; see

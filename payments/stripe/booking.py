@@ -10,8 +10,6 @@ and currency. The metadata alone is never believed.
 
 from typing import Literal, TypeAlias
 
-import msgspec
-
 from ledger import (
     CreditTopup,
     ExpireTopup,
@@ -19,17 +17,16 @@ from ledger import (
     Ledger,
     Microcents,
     Paid,
-    Refused,
     ReinstateTopup,
     ReverseTopup,
     TopupOver,
     TopupState,
     new_id,
 )
-from ledger.commands import TopupCommand
 from payments.errors import Break, NotAtProvider
+from payments.outcomes import Outcome, book
 from payments.smallest_units import major_units, microcents_in
-from payments.stripe_api import (
+from payments.stripe.api import (
     ACCOUNT_METADATA,
     PROVIDER,
     TOPUP_METADATA,
@@ -41,17 +38,10 @@ from payments.stripe_api import (
     Refund,
     StripeApi,
 )
-from payments.stripe_events import read_head, read_subject
+from payments.stripe.events import read_head, read_subject
 
 #: How money goes back at Stripe.
 Kind: TypeAlias = Literal["refund", "dispute"]
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What came of a notification, for people to read."""
-
-    status: Literal["processed", "ignored"]
-    text: str
 
 
 NOT_OURS = Outcome("ignored", "not an order of ours")
@@ -177,10 +167,11 @@ class StripeBooking:
         total: Microcents,
         reason: str,
     ) -> None:
-        await self._submit(
+        await book(
+            self._ledger,
             command(
                 stream_id=topup.account_id, topup_id=topup.topup_id, kind=kind, total_microcents=total, reason=reason
-            )
+            ),
         )
 
     async def _payment_of(self, payment_id: str | None) -> tuple[PaymentIntent | None, TopupState | None]:
@@ -217,14 +208,15 @@ class StripeBooking:
 
     async def _credit(self, topup: TopupState, payment_id: str, units: int, currency: str) -> Outcome:
         paid = Paid(currency.upper(), major_units(units, currency.upper()))
-        await self._submit(
+        await book(
+            self._ledger,
             CreditTopup(
                 stream_id=topup.account_id,
                 topup_id=topup.topup_id,
                 provider=PROVIDER,
                 payment_id=payment_id,
                 paid=paid,
-            )
+            ),
         )
         return Outcome("processed", f"{topup.topup_id}: credited for {payment_id}")
 
@@ -234,12 +226,6 @@ class StripeBooking:
         except TopupOver as over:
             return Outcome("ignored", str(over))
         return Outcome("processed", f"{command.topup_id}: {type(command).__name__}")
-
-    async def _submit(self, command: TopupCommand) -> None:
-        try:
-            await self._ledger.submit(command)
-        except Refused as refused:
-            raise Break(type(refused).__name__, str(refused)) from refused
 
     def _require_currency(self, topup: TopupState, currency: str) -> None:
         if currency.upper() != topup.asked_currency:

@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from payments.errors import Break, WebhookRefused
-from payments.stripe_api import Id
+from payments.stripe.api import Id
 
 #: Of a body; Stripe's own are a few kilobytes.
 MAX_BODY = 256 * 1024

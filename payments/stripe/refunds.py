@@ -8,8 +8,8 @@ from accounts import account_of
 from ledger import Ledger, Microcents, TopupState, cents_text, load_queries
 from payments.errors import NotRefundable, TopupNotFound
 from payments.smallest_units import microcents_in, units_in
-from payments.stripe_api import PROVIDER, Refund, StripeApi
-from payments.stripe_booking import StripeBooking
+from payments.stripe.api import PROVIDER, Refund, StripeApi
+from payments.stripe.booking import StripeBooking
 
 _queries = load_queries("payments")
 _log = structlog.get_logger(__name__)

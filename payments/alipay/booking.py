@@ -13,18 +13,16 @@ from ledger import (
     Ledger,
     MarkTopupPending,
     Paid,
-    Refused,
     ReverseTopup,
     TopupOver,
     TopupState,
     load_queries,
 )
-from ledger.commands import TopupCommand
-from payments.alipay_amounts import taken_back
-from payments.alipay_api import PROVIDER, AlipayApi, Trade
-from payments.alipay_notifications import TradeNotification, read_trade
+from payments.alipay.amounts import taken_back
+from payments.alipay.api import PROVIDER, AlipayApi, Trade
+from payments.alipay.notifications import TradeNotification, read_trade
 from payments.errors import Break, NotAtProvider, ProviderUnavailable
-from payments.stripe_booking import Outcome
+from payments.outcomes import Outcome, book
 
 _PAID = ("TRADE_SUCCESS", "TRADE_FINISHED")
 _queries = load_queries("payments")
@@ -63,14 +61,15 @@ class AlipayBooking:
         if trade.trade_status == "TRADE_CLOSED" and told.gmt_refund is None:
             # Credited now, it could be spent before the notification of the refund comes, which credits it by itself.
             return Outcome("ignored", f"{topup.topup_id}: {trade.trade_no} was paid, and given back by now")
-        await self._submit(
+        await book(
+            self._ledger,
             CreditTopup(
                 stream_id=topup.account_id,
                 topup_id=topup.topup_id,
                 provider=PROVIDER,
                 payment_id=trade.trade_no,
                 paid=Paid(trade.trans_currency, Decimal(trade.total_amount)),
-            )
+            ),
         )
         if told.gmt_refund is None:
             return Outcome("processed", f"{topup.topup_id}: credited for {trade.trade_no}")
@@ -80,14 +79,15 @@ class AlipayBooking:
         if told.refund_fee is None:
             raise Break("refund", f"{topup.topup_id}: {told.trade_no} was refunded, and it is not said how much")
         told_of = f"{told.trade_no}: {told.refund_fee} CNY refunded in all"
-        await self._submit(
+        await book(
+            self._ledger,
             ReverseTopup(
                 stream_id=topup.account_id,
                 topup_id=topup.topup_id,
                 kind="refund",
                 total_microcents=taken_back(topup, Decimal(told.refund_fee)),
                 reason=told_of,
-            )
+            ),
         )
         return Outcome("processed", f"{topup.topup_id}: {told_of}")
 
@@ -143,9 +143,3 @@ class AlipayBooking:
             raise Break("app", f"{told.trade_no}: is of application {told.app_id[:100]!r}")
         if told.seller_id != config.seller_id:
             raise Break("seller", f"{told.trade_no}: was paid to {told.seller_id[:100]!r}")
-
-    async def _submit(self, command: TopupCommand) -> None:
-        try:
-            await self._ledger.submit(command)
-        except Refused as refused:
-            raise Break(type(refused).__name__, str(refused)) from refused

@@ -14,7 +14,7 @@ from ledger import FailTopup, Ledger, MarkTopupPending, Microcents, RequestTopup
 from ledger.events import Paid
 from payments.errors import AmountRefused, ProviderRefused, TopupClosed
 from payments.smallest_units import major_units, units_in
-from payments.stripe_api import PROVIDER, CheckoutSession, Order, StripeApi
+from payments.stripe.api import PROVIDER, CheckoutSession, Order, StripeApi
 
 _log = structlog.get_logger(__name__)
 

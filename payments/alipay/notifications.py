@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from payments.alipay_api import AlipayApi, Id, Yuan
+from payments.alipay.api import AlipayApi, Id, Yuan
 from payments.errors import Break, WebhookRefused
 
 #: Of a body; Alipay's own are about a kilobyte.

@@ -6,11 +6,11 @@ import msgspec
 from aiohttp import web
 
 from accounts import Authenticator, require_account
-from payments.alipay_amounts import CreditWished
-from payments.alipay_api import PROVIDER
-from payments.alipay_checkouts import AlipayCheckouts
-from payments.alipay_notifications import MAX_BODY, NotificationHead, read_verified
-from payments.alipay_road import AlipayRoad
+from payments.alipay.amounts import CreditWished
+from payments.alipay.api import PROVIDER
+from payments.alipay.checkouts import AlipayCheckouts
+from payments.alipay.notifications import MAX_BODY, NotificationHead, read_verified
+from payments.alipay.road import AlipayRoad
 from payments.errors import PaymentsNotConfigured, WebhookRefused
 from payments.metrics import NOTIFICATIONS
 from payments.refusals import as_api_errors

@@ -7,8 +7,8 @@ from datetime import datetime
 import msgspec
 
 from ledger import Ledger
-from payments.alipay_api import PROVIDER, AlipayApi, AlipayConfig
-from payments.alipay_booking import AlipayBooking
+from payments.alipay.api import PROVIDER, AlipayApi, AlipayConfig
+from payments.alipay.booking import AlipayBooking
 from payments.inbox import Inbox
 from payments.notifications import NotificationStore
 
