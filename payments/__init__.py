@@ -15,6 +15,7 @@ from payments.alipay.routes import AlipayRoutes
 from payments.errors import (
     AmountRefused,
     Break,
+    CredentialsRefused,
     CurrencyRefused,
     NotAtProvider,
     NotRefundable,
@@ -42,6 +43,7 @@ __all__ = [
     "AlipayRoutes",
     "AmountRefused",
     "Break",
+    "CredentialsRefused",
     "CreditWished",
     "CurrencyRefused",
     "Inbox",

@@ -11,6 +11,7 @@ PaymentsError
 ├── Break                   a notification that does not fit the books: nothing was booked, a person has to look
 ├── ProviderUnavailable     the provider does not answer; whether it did what was asked is not known
 └── ProviderRefused         the provider will not do what was asked
+    ├── CredentialsRefused  it does not know us, or does not let us: somebody has to mend a key
     └── NotAtProvider       it has nothing of the id that was asked for
 
 The ledger's own errors pass through: ``ledger.Refused`` and ``ledger.LedgerUnavailable``.
@@ -92,6 +93,10 @@ class ProviderRefused(PaymentsError):
     def __init__(self, provider: str, problem: str) -> None:
         super().__init__(f"{provider} refused: {problem}")
         self.provider = provider
+
+
+class CredentialsRefused(ProviderRefused):
+    """Our key is wrong, revoked, or not for this. Nothing was done; the same again works once the key is mended."""
 
 
 class NotAtProvider(ProviderRefused):

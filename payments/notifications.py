@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 
 from ledger import load_queries, new_id
+from payments.outcomes import readable
 
 #: A notification is processed right after it was answered; when that did not happen, by somebody else after this long.
 FIRST_PAUSE = timedelta(seconds=10)
@@ -85,11 +86,11 @@ class NotificationStore:
         return [Notification(**row) for row in rows]
 
     async def finish(self, id_: str, status: Status, outcome: str) -> None:
-        await self._pool.execute(_queries["finish_notification"], id_, status, outcome)
+        await self._pool.execute(_queries["finish_notification"], id_, status, readable(outcome))
 
     async def postpone(self, id_: str, why: str) -> None:
         """Note why it could not be processed yet, or again; it is due."""
-        await self._pool.execute(_queries["postpone_notification"], id_, why)
+        await self._pool.execute(_queries["postpone_notification"], id_, readable(why))
 
     async def asked(self, asked: NotificationsAsked) -> AsyncIterator[Notification]:
         """Oldest first, however many there are."""

@@ -16,6 +16,11 @@ class Outcome(msgspec.Struct, frozen=True):
     text: str
 
 
+def readable(text: str) -> str:
+    """The text as it can be stored: what Postgres takes for none (NUL, halves of characters) is written out."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+
+
 async def book(ledger: Ledger, command: TopupCommand) -> None:
     """Submit what a provider told. Raises Break when the books refuse it, and ledger.LedgerUnavailable."""
     try:

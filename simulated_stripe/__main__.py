@@ -15,6 +15,8 @@ from simulated_stripe.server import SimulatedStripe
 from simulated_stripe.webhooks import Endpoint
 
 _PR_SET_PDEATHSIG: Final = 1
+#: What requests get to finish.
+SHUTDOWN_S: Final = 0.1
 
 
 def _arguments() -> argparse.Namespace:
@@ -43,7 +45,8 @@ async def _run(arguments: argparse.Namespace) -> None:
     stopped = asyncio.Event()
     for how in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(how, stopped.set)
-    runner = web.AppRunner(stripe.app(), access_log=None, shutdown_timeout=0)
+    # Zero would be no limit: whoever is being kept waiting would be waited for.
+    runner = web.AppRunner(stripe.app(), access_log=None, shutdown_timeout=SHUTDOWN_S, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, arguments.host, arguments.port)
     await site.start()

@@ -9,6 +9,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Wishes for the next requests to the API; all defaults together are a healthy Stripe."""
 
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] | None = None  # refuse with it, before any work
+    message: str = "an error that was asked for"
     hang_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 0.0  # of silence before any work
     lose_answer: bool = False  # do the work, then close the connection instead of answering
     times: Annotated[int, msgspec.Meta(ge=0)] | None = None  # only so many requests, then healthy again

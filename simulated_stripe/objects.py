@@ -15,8 +15,8 @@ SESSION_LIVES_S: Final = 24 * 3600
 
 Object = dict[str, Any]
 
-#: The ways a dispute ends. Money goes back for the first; the last was an inquiry and never took any.
-CLOSED: Final = ("won", "lost", "warning_closed")
+#: The ways a dispute ends. Money goes back for the first; the last two never took any.
+CLOSED: Final = ("won", "lost", "warning_closed", "prevented")
 
 
 class StripeRefusal(Exception):

@@ -103,7 +103,7 @@ class SimulatedStripe:
         faults = self.faults.for_request()
         await asyncio.sleep(faults.hang_s)
         if faults.status is not None:
-            raise StripeRefusal("an error that was asked for", status=faults.status, kind="api_error")
+            raise StripeRefusal(faults.message, status=faults.status, kind="api_error")
         if request.headers.get("Authorization") != f"Bearer {self._api_key}":
             raise StripeRefusal("Invalid API Key provided", status=401)
         answer = await self._once(request, handler)

@@ -12,7 +12,7 @@ import msgspec
 import stripe
 
 from ledger import Microcents
-from payments.errors import NotAtProvider, ProviderRefused, ProviderUnavailable
+from payments.errors import CredentialsRefused, NotAtProvider, ProviderRefused, ProviderUnavailable
 
 PROVIDER = "stripe"
 DEFAULT_URL = "https://api.stripe.com"
@@ -22,6 +22,8 @@ TIMEOUT_S = 10
 RETRIES = 1
 #: Statuses below 500 that are over in a moment: the same key is being answered, or there were too many requests.
 _PASSING = (409, 429)
+#: Of a key that is wrong or revoked, or that is not for what was asked.
+_NOT_LET_IN = (401, 403)
 #: Objects of one list, the most that Stripe gives at once.
 PAGE = 100
 #: Characters of a value of metadata.
@@ -84,8 +86,12 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_taken_money(self) -> bool:
-        """A dispute takes it when it begins and gives it back when it is won; an inquiry (``warning_…``) never has."""
-        return self.status != "won" and not self.status.startswith("warning_")
+        """A dispute takes it when it begins and gives it back when it is won.
+
+        An inquiry (``warning_…``) never has, nor has one that was settled before it began (``prevented``). While a lost
+        one is appealed (``appeal_…``), the money is still gone.
+        """
+        return self.status not in ("won", "prevented") and not self.status.startswith("warning_")
 
 
 class Refund(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,6 +233,8 @@ async def _answered(asked: Awaitable[stripe.StripeObject], kind: type[Asked]) ->
             raise ProviderUnavailable(PROVIDER, str(error)) from error
         if error.http_status == 404:
             raise NotAtProvider(PROVIDER, str(error)) from error
+        if error.http_status in _NOT_LET_IN:
+            raise CredentialsRefused(PROVIDER, str(error)) from error
         raise ProviderRefused(PROVIDER, str(error)) from error
     except (aiohttp.ClientError, TimeoutError) as error:  # the answer began, and broke off
         raise ProviderUnavailable(PROVIDER, repr(error)) from error

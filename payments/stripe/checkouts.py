@@ -12,7 +12,8 @@ import structlog
 from accounts import account_of
 from ledger import FailTopup, Ledger, MarkTopupPending, Microcents, RequestTopup, TopupState, cents_text, new_id
 from ledger.events import Paid
-from payments.errors import AmountRefused, ProviderRefused, TopupClosed
+from payments.errors import AmountRefused, CredentialsRefused, ProviderRefused, TopupClosed
+from payments.outcomes import readable
 from payments.smallest_units import major_units, units_in
 from payments.stripe.api import PROVIDER, CheckoutSession, Order, StripeApi
 
@@ -77,9 +78,9 @@ class Checkouts:
         try:
             session = await self._api.create_session(order)
         except ProviderRefused as refused:
-            await self._ledger.submit(
-                FailTopup(stream_id=order.account_id, topup_id=order.topup_id, reason=str(refused))
-            )
+            if not isinstance(refused, CredentialsRefused):  # once a key is mended, the same request goes on
+                failed = FailTopup(stream_id=order.account_id, topup_id=order.topup_id, reason=readable(str(refused)))
+                await self._ledger.submit(failed)
             raise
         await self._ledger.submit(
             MarkTopupPending(stream_id=order.account_id, topup_id=order.topup_id, reference=session.id)

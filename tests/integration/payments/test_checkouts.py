@@ -130,6 +130,22 @@ async def test_what_stripe_refuses_fails_and_says_nothing_of_why_to_strangers(ti
     assert await till.events_of(payer) == ["topup.requested", "topup.failed"]
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_with_a_key_that_stripe_does_not_accept_a_top_up_waits_until_it_is_mended(
+    till: Till, payer: Payer, status: int
+) -> None:
+    till.stripe_fails(status=status)
+    refused = await till.checkout(payer, 1000, Idempotency_Key="k")
+    assert await till.events_of(payer) == ["topup.requested"]
+    till.stripe_fails()
+
+    answer = await till.checkout(payer, 1000, Idempotency_Key="k")
+
+    assert (refused.status, refused.code) == (502, "payment_provider_error")
+    assert answer.status == 201
+    assert await till.events_of(payer) == ["topup.requested", "topup.pending"]
+
+
 async def test_without_secrets_every_route_of_stripe_is_off(closed_till: Till) -> None:
     payer = await closed_till.payer()
 

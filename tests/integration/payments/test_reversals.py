@@ -123,9 +123,10 @@ async def test_a_dispute_takes_the_money_when_it_begins_and_gives_it_back_when_i
     assert (events.count("topup.reversed"), events.count("topup.reinstated")) == (1, 1)
 
 
-async def test_an_inquiry_takes_nothing(till: Till, payer: Payer) -> None:
+@pytest.mark.parametrize("end", ["warning_closed", "prevented"])
+async def test_a_dispute_that_never_took_money_takes_nothing(till: Till, payer: Payer, end: str) -> None:
     dispute = till.books.dispute(till.charge_of(await till.paid(payer)), None, inquiry=True)
-    till.books.close_dispute(dispute, "warning_closed")
+    till.books.close_dispute(dispute, end)
 
     await tell_in_any_order(till, 1)
 

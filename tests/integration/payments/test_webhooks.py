@@ -185,6 +185,19 @@ async def test_what_was_paid_must_be_what_was_asked_for(
     assert await credited_events(till, payer) == 0
 
 
+@pytest.mark.parametrize(
+    ("type_", "field"), [("checkout.session.completed", "payment_status"), ("charge.dispute.created", "status")]
+)
+async def test_a_word_that_cannot_be_stored_is_written_out(till: Till, payer: Payer, type_: str, field: str) -> None:
+    till.books.dispute(till.charge_of(await till.paid(payer)), 100)
+
+    await till.tell(changed(till.events(type_)[0], **{field: "pa\0id"}))
+
+    ((status, outcome),) = await till.outcomes()
+    assert status in ("broken", "processed")
+    assert outcome
+
+
 @pytest.mark.money_bug(49)
 @pytest.mark.parametrize("wrong", ["account", "topup", "half"])
 async def test_metadata_alone_is_never_believed(till: Till, payer: Payer, wrong: str) -> None:
@@ -322,6 +335,16 @@ async def test_who_is_tried_again_waits_longer_each_time(till: Till, payer: Paye
 
     assert pauses[:5] == [10, 10, 20, 40, 80]
     assert pauses[-1] == timedelta(hours=1).total_seconds()
+
+
+async def test_what_stripe_says_of_a_failure_is_noted_even_if_it_cannot_be_stored(till: Till, payer: Payer) -> None:
+    till.books.dispute(till.charge_of(await till.paid(payer)), None)
+    till.stripe_fails(status=500, message="no\0")
+
+    await till.tell(till.events("charge.dispute.created")[0])
+
+    ((status, outcome),) = await till.outcomes()
+    assert (status, "no\\x00" in outcome) == ("received", True)
 
 
 async def test_a_failed_event_that_comes_again_is_processed_again(till: Till, payer: Payer) -> None:
