@@ -24,7 +24,8 @@ from ledger.events import ProgramAssigned, RatePublished
 from pricing.publishing import assign, publish, publish_rate
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool, database
-from tollgate.demo_alipay import AlipayKeys, alipay_settings
+from tollgate.demo_payments import DemoProviders, how_to_pay, simulated_providers
+from tollgate.demo_simulations import simulation
 from tollgate.embedded_postgres import PostgresInUse, delete_cluster
 from tollgate.processes import Supervisor, require_free_port, settings_arguments
 from tollgate.settings import Settings, SettingsError, load_settings
@@ -36,8 +37,6 @@ READY_WITHIN_S = 30.0
 ROOT = Path(".tollgate")
 #: Of nobody's market.
 DOLLARS_FOR_A_YUAN = Decimal("0.14")
-#: Of the simulated Stripe, which no money can be got with.
-STRIPE_SECRETS = {"TOLLGATE_STRIPE_API_KEY": "sk_test_demo", "TOLLGATE_STRIPE_WEBHOOK_SECRETS": "whsec_demo"}
 
 
 class Demo(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,29 +71,26 @@ async def run_demo(*, port: int, workers: int, token_latency_ms: float, with_pay
         directory.mkdir(parents=True)
         backend_url = await stack.enter_async_context(_simulated_backend(directory, token_latency_ms))
         file = _write_settings(directory, port=port, workers=workers, backend_url=backend_url)
-        stripe_url = alipay_url = None
         environment = dict(os.environ)
+        providers: DemoProviders | None = None
         if with_payments:
-            stripe_url = await stack.enter_async_context(_simulated_stripe(port))
-            alipay_keys = AlipayKeys.made()
-            alipay_url = await stack.enter_async_context(_simulation(*alipay_keys.simulation()))
-            alipay_keys.write_environment(directory / "alipay.env")
-            environment |= STRIPE_SECRETS | alipay_keys.environment
+            providers = await stack.enter_async_context(simulated_providers(directory, gate_port=port))
+            environment |= providers.environment
             with file.open("a") as more:
-                more.write(_stripe_settings(stripe_url, port=port) + alipay_settings(alipay_url, port=port))
+                more.write(providers.settings)
         settings = load_settings(file, {})
         secret = secrets.token_urlsafe(32)
         url = await stack.enter_async_context(_own_database(settings))
-        demo = await _furnish(
-            url, secret, port=port, backend_url=backend_url, stripe_url=stripe_url, alipay_url=alipay_url
-        )
+        demo = await _furnish(url, secret, port=port, backend_url=backend_url, providers=providers)
         environment |= {"TOLLGATE_DATABASE_URL": url, "TOLLGATE_SECRET": secret}
         supervisor = Supervisor(settings, settings_arguments(file), environment)
         supervisor.start()
         stack.push_async_callback(supervisor.stop)
         await _wait_until_ready(demo.server_url, stop)
         if not stop.is_set():
-            _announce(demo)
+            _announce(
+                demo, "" if providers is None else how_to_pay(providers, base_url=demo.base_url, key=demo.api_key)
+            )
         await stop.wait()
 
 
@@ -121,36 +117,10 @@ async def _own_database(settings: Settings) -> AsyncIterator[str]:
 
 
 def _simulated_backend(directory: Path, token_latency_ms: float) -> AbstractAsyncContextManager[str]:
-    return _simulation(
+    return simulation(
         *("simulated_backend", "--models", ",".join(MODELS), "--token-latency-ms", str(token_latency_ms)),
         *("--context-length", str(CONTEXT_LENGTH), "--journal", str(directory / "backend.jsonl")),
     )
-
-
-def _simulated_stripe(gate_port: int) -> AbstractAsyncContextManager[str]:
-    return _simulation(
-        *("simulated_stripe", "--api-key", STRIPE_SECRETS["TOLLGATE_STRIPE_API_KEY"]),
-        *("--webhook-url", f"http://127.0.0.1:{gate_port}/v1/topup/stripe/webhook"),
-        *("--webhook-secret", STRIPE_SECRETS["TOLLGATE_STRIPE_WEBHOOK_SECRETS"]),
-    )
-
-
-@asynccontextmanager
-async def _simulation(module: str, *arguments: str) -> AsyncIterator[str]:
-    """The module's URL while it runs."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, "--port", "0", "--die-with-parent", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None  # it is a pipe
-        port = msgspec.json.decode(await process.stdout.readline(), type=dict[str, int])["port"]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 def _write_settings(directory: Path, *, port: int, workers: int, backend_url: str) -> Path:
@@ -161,14 +131,7 @@ def _write_settings(directory: Path, *, port: int, workers: int, backend_url: st
     return file
 
 
-def _stripe_settings(stripe_url: str, *, port: int) -> str:
-    # Nobody is sent anywhere: a payer of the demo comes back to where the server says that it lives.
-    return f'\n[payments.stripe]\napi_url = "{stripe_url}"\nsuccess_url = "http://127.0.0.1:{port}/health"\n'
-
-
-async def _furnish(
-    url: str, secret: str, *, port: int, backend_url: str, stripe_url: str | None, alipay_url: str | None
-) -> Demo:
+async def _furnish(url: str, secret: str, *, port: int, backend_url: str, providers: DemoProviders | None) -> Demo:
     """Prices, a rate for who pays in yuan, a customer with credit, and a key."""
     pool = await create_pool(url)
     ledger = await Ledger.open(pool, lambda: connect(url), utc_now)
@@ -206,8 +169,8 @@ async def _furnish(
         password=password,
         models=list(MODELS),
         backend_url=backend_url,
-        stripe_url=stripe_url,
-        alipay_url=alipay_url,
+        stripe_url=None if providers is None else providers.stripe_url,
+        alipay_url=None if providers is None else providers.alipay_url,
         pid=os.getpid(),
     )
 
@@ -254,7 +217,7 @@ async def _wait_until_ready(server_url: str, stop: asyncio.Event) -> None:
             await asyncio.sleep(0.05)
 
 
-def _announce(demo: Demo) -> None:
+def _announce(demo: Demo, paying: str) -> None:
     ROOT.mkdir(exist_ok=True)
     file = ROOT / "demo.json"
     draft = file.with_suffix(".draft")
@@ -277,33 +240,10 @@ Tollgate is ready at {demo.server_url}, with 10.00 USD of credit. All of this is
   answer = client.chat.completions.create(model="{demo.models[0]}", messages=messages)
   print(answer.choices[0].message.content, answer.usage)
 
-{"" if demo.stripe_url is None else _how_to_pay(demo)}Ctrl-C stops it and leaves nothing behind.
+{paying}Ctrl-C stops it and leaves nothing behind.
 """
     )
     sys.stdout.flush()
-
-
-def _how_to_pay(demo: Demo) -> str:
-    return f"""Top up by the simulated Stripe at {demo.stripe_url}: open the checkout_url and press Pay, or
-
-  curl {demo.base_url}/topup/stripe/checkout \\
-    -H "Authorization: Bearer {demo.api_key}" -H "Content-Type: application/json" -d '{{"amount_cents": 2500}}'
-
-  curl -X POST <checkout_url>
-
-  curl {demo.base_url}/topup/history -H "Authorization: Bearer {demo.api_key}"
-
-  {" ".join(f"{name}={value}" for name, value in STRIPE_SECRETS.items())} \\
-    tollgate --config {ROOT / "demo" / "tollgate.toml"} payments refund <topup_id> --reason demo
-
-By the simulated Alipay at {demo.alipay_url}: the same with /topup/alipay/checkout, or
-
-  curl {demo.server_url}/unipay/user_recharge.dspy -H "Authorization: Bearer {demo.api_key}" \\
-    -H "Content-Type: application/json" -d '{{"provider": "alipay", "amount": 100, "currency": "CNY"}}'
-
-Its keys are in {ROOT / "demo" / "alipay.env"}, for `set -a; . {ROOT / "demo" / "alipay.env"}`.
-
-"""
 
 
 async def _clear(directory: Path) -> None:
