@@ -17,11 +17,14 @@ import os
 import struct
 import tempfile
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-#: How the names of write-ahead files end, and of those that were set aside because they are damaged.
+#: How the names of write-ahead files end, of those that are only being made, and of those that were set aside because
+#: they are damaged.
 SUFFIX = ".wal"
+UNFINISHED_SUFFIX = ".new"
 BROKEN_SUFFIX = ".broken"
 
 #: The number goes up with any change of the layout, so that no file is read as what it is not.
@@ -58,18 +61,21 @@ class WriteAheadFile:
         Raises FileExistsError when a worker of this id has left a file, and OSError when there is no space for it.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # It gets its name when it is locked and whole: a recovery never sees a file that is only being made.
-        fd, unfinished = tempfile.mkstemp(dir=directory, suffix=".new")
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file = cls(directory / f"{worker_id}{SUFFIX}", fd)
-            os.link(unfinished, file.path)
-            _sync_names(directory)
-        except BaseException:
-            os.close(fd)
-            raise
-        finally:
-            os.unlink(unfinished)
+        with _one_beginner(directory) as names:
+            for left in directory.glob(f"*{UNFINISHED_SUFFIX}"):  # by a process that was killed just here
+                left.unlink()
+            # It gets its name when it is locked and whole: a recovery never sees a file that is only being made.
+            fd, unfinished = tempfile.mkstemp(dir=directory, suffix=UNFINISHED_SUFFIX)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file = cls(directory / f"{worker_id}{SUFFIX}", fd)
+                os.link(unfinished, file.path)
+                os.fsync(names)  # without a name on the disk it would not be found after the machine lost its power
+            except BaseException:
+                os.close(fd)
+                raise
+            finally:
+                os.unlink(unfinished)
         return file
 
     def put(self, slot: int | None, record: bytes) -> int:
@@ -218,10 +224,12 @@ def _whole(half: bytes) -> tuple[int, bytes] | None:
     return sequence, half[_PREFIX_SIZE:end]
 
 
-def _sync_names(directory: Path) -> None:
-    """A file without a name on the disk would not be found after the machine lost its power."""
+@contextmanager
+def _one_beginner(directory: Path) -> Iterator[int]:
+    """A descriptor of the directory while nobody else begins a file in it: what is unfinished there is of the dead."""
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
     finally:
         os.close(fd)

@@ -5,9 +5,11 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from inference_proxy.write_ahead import (
     HEADER_SIZE,
     MAX_RECORD,
     SLOT_SIZE,
+    UNFINISHED_SUFFIX,
     AbandonedFile,
     WriteAheadFile,
     write_ahead_files,
@@ -115,6 +118,41 @@ def test_a_worker_never_writes_over_a_file_that_another_one_of_its_id_has_left(t
 
     assert [first.path] == list(tmp_path.iterdir())
     assert left_in(first.path) == [b"a record"]
+
+
+def test_what_a_process_left_that_was_killed_while_it_made_its_file_is_removed_by_the_next(tmp_path: Path) -> None:
+    with child("begin", tmp_path, 7) as beginner:
+        while True:  # until it is met with a file that has no name yet
+            assert beginner.poll() is None
+            beginner.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, beginner.pid, os.WSTOPPED | os.WNOWAIT)
+            if unfinished := list(tmp_path.glob(f"*{UNFINISHED_SUFFIX}")):
+                break
+            beginner.send_signal(signal.SIGCONT)
+        beginner.kill()
+        beginner.wait()
+        assert all(path.exists() for path in unfinished)
+
+    file = WriteAheadFile.open(tmp_path, 8)
+
+    assert list(tmp_path.glob(f"*{UNFINISHED_SUFFIX}")) == []
+    file.close()
+
+
+def test_of_many_that_begin_at_once_each_gets_its_file(tmp_path: Path) -> None:
+    """None takes the file of another that is only being made for one that was left."""
+    begun = threading.Barrier(8)
+
+    def begin(worker_id: int) -> list[WriteAheadFile]:
+        begun.wait()
+        return [WriteAheadFile.open(tmp_path, 1000 * n + worker_id) for n in range(20)]
+
+    with ThreadPoolExecutor(8) as threads:
+        files = [file for some in threads.map(begin, range(8)) for file in some]
+
+    assert sorted(file.path for file in files) == sorted(tmp_path.iterdir())
+    for file in files:
+        file.close()
 
 
 @given(before=st.lists(records, max_size=3), last=st.none() | records, cut=st.integers(0, HALF_SIZE))

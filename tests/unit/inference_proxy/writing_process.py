@@ -2,7 +2,7 @@
 
 ``write`` puts one record after the other until it is killed; the id is the seed as well. Before each ``put`` it notes
 in the file ``intents`` which record the slot is about to get: a number for each slot, in memory that outlives it as
-well. ``own`` waits, with a child of its own.
+well. ``begin`` makes one file after the other, and ``own`` waits, with a child of its own.
 """
 
 import hashlib
@@ -47,6 +47,11 @@ def write(directory: Path, seed: int) -> None:
         slots[name] = file.put(slots.get(name), next_one)
 
 
+def begin(directory: Path, worker_id: int) -> None:
+    while True:
+        WriteAheadFile.open(directory, worker_id).close()
+
+
 def own(directory: Path, seed: int) -> None:
     """Have a file with a record, and a child that was given every descriptor that may be given on."""
     WriteAheadFile.open(directory, seed).put(None, b"a record")
@@ -57,4 +62,4 @@ def own(directory: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    {"write": write, "own": own}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
+    {"write": write, "begin": begin, "own": own}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
