@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from inference_proxy.refusals import SOON
 from ledger import Ledger, load_queries
 from ledger.events import HoldExpired, HoldSettled, HoldSettledLate, HoldVoided
 from ledger.reading import shard_of
@@ -141,8 +142,4 @@ class AnswerStore:
 
 def being_served() -> ApiError:
     """The refusal while another try has the key."""
-    return ApiError(
-        "conflict",
-        "a request with this Idempotency-Key is being served",
-        headers={"retry-after": "1", "retry-after-ms": "1000", "x-should-retry": "true"},
-    )
+    return ApiError("conflict", "a request with this Idempotency-Key is being served", headers=SOON)

@@ -24,6 +24,9 @@ from wire import ApiError, cents_of
 
 #: How often a request that takes what it can get is fitted to a balance that others change meanwhile.
 MAX_FITTINGS = 3
+#: For how many plans a request is priced when its account is moved from one to the next meanwhile. Each is a decision
+#: of an operator, so that a second one is rare; more of them mean that two of somebody's programs disagree.
+MAX_PLANS = 5
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -63,11 +66,12 @@ class Placer:
     async def place(self, order: Order, prepared: Prepared, progress: Progress) -> Placed:
         """Set aside what the request can cost, or a first slice of that. Raises a refusal: then there is no hold."""
         terms = await self._terms.of(order.account_id)
-        while True:
+        for _ in range(MAX_PLANS - 1):
             try:
                 return await self._place_on(terms, order, prepared, progress)
             except PlanOutdated as error:  # priced again for the plan that counts
                 terms = self._terms.changed(order.account_id, terms, plan=error.plan)
+        return await self._place_on(terms, order, prepared, progress)
 
     async def _place_on(self, terms: Terms, order: Order, prepared: Prepared, progress: Progress) -> Placed:
         price = self._prices.of_request(order.operation.name, prepared.model, order.account_id, terms, at=self._clock())

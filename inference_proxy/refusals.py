@@ -13,6 +13,7 @@ from ledger.errors import (
     InsufficientFunds,
     KeyInactive,
     KeyUnknown,
+    PlanOutdated,
     RateLimited,
     Refused,
 )
@@ -23,6 +24,8 @@ from wire import ApiError, cents_of
 
 #: When only open holds are in the way, the next try may fit after this long: about one answer.
 HOLDS_RETRY_AFTER_S = 2
+#: What is in the way is over in a moment.
+SOON = {"retry-after": "1", "retry-after-ms": "1000", "x-should-retry": "true"}
 
 
 def translate(error: Exception, *, affordable: str = "") -> ApiError | None:
@@ -51,11 +54,17 @@ def translate(error: Exception, *, affordable: str = "") -> ApiError | None:
             return ApiError("idempotency_mismatch", "the Idempotency-Key was used before with another body")
         case HoldAlreadyEnded():
             return ApiError("conflict", str(error))
+        case PlanOutdated():
+            return ApiError(
+                "conflict",
+                "the account's plan changes faster than the request can be priced; nothing was charged",
+                headers=SOON,
+            )
         case LedgerUnavailable():
             return ApiError(
                 "ledger_unavailable",
                 "the ledger does not answer; nothing was charged",
-                headers={"retry-after": "1", "retry-after-ms": "1000", "x-should-retry": "true"},
+                headers=SOON,
             )
         case Refused():
             return ApiError("invalid_request", str(error))
@@ -147,7 +156,7 @@ def shutting_down() -> ApiError:
     return ApiError(
         "shutting_down",
         "this server stops; another one answers, or this one again in a moment",
-        headers={"retry-after": "1", "retry-after-ms": "1000", "x-should-retry": "true", "connection": "close"},
+        headers={**SOON, "connection": "close"},
     )
 
 
