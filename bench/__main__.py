@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import backtest, gate, ledger, prices, rebuild, recovery, slow_streams, streams
+from bench.measured import Measured
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -44,82 +45,15 @@ FIGURES = {
     "rebuild_events_per_s": ("events per second of a whole rebuild", ""),
 }
 
-#: Medians by figure, and the raw samples they are of.
-Measured = tuple[dict[str, float], object]
-
-
-async def _prices(directory: Path) -> Measured:
-    priced = prices.measure()
-    return {
-        "price_exact_us": priced.exact_us,
-        "price_bound_us": priced.bound_us,
-        "price_vs_cel_python_ratio": priced.cel_python_ratio,
-        "price_vs_cel_rust_ratio": priced.cel_rust_ratio,
-        "price_vs_starlark_ratio": priced.starlark_ratio,
-    }, priced.samples
-
-
-async def _backtest(directory: Path) -> Measured:
-    backtested = backtest.measure()
-    return {"backtest_usages_per_s": backtested.usages_per_s}, backtested.samples
-
-
-async def _ledger(directory: Path) -> Measured:
-    booked = await ledger.measure(directory)
-    return {
-        "ledger_many_accounts_ratio": booked.many_accounts_ratio,
-        "ledger_hot_account_ratio": booked.hot_account_ratio,
-    }, booked.samples
-
-
-async def _gate(directory: Path) -> Measured:
-    gated = await gate.measure(directory)
-    return {
-        "gate_throughput_ratio": gated.throughput_ratio,
-        "gate_p50_added_ms": gated.p50_added_ms,
-        "gate_p99_added_ms": gated.p99_added_ms,
-    }, gated.samples
-
-
-async def _streams(directory: Path) -> Measured:
-    streamed = await streams.measure(directory)
-    return {
-        "stream_tokens_ratio": streamed.tokens_ratio,
-        "stream_tokens_per_cpu_s": streamed.tokens_per_cpu_s,
-        "stream_ttfb_added_ms": streamed.first_event_added_ms,
-    }, streamed.samples
-
-
-async def _slow_streams(directory: Path) -> Measured:
-    held_open = await slow_streams.measure(directory)
-    return {
-        "stream_bytes_per_stream": held_open.gate_bytes,
-        "stream_bytes_added": held_open.added_bytes,
-    }, held_open.samples
-
-
-async def _recovery(directory: Path) -> Measured:
-    recovered = await recovery.measure(directory)
-    return {
-        "recovery_10000_holds_s": recovered.seconds,
-        "recovery_holds_per_s": recovered.holds_per_s,
-    }, recovered.samples
-
-
-async def _rebuild(directory: Path) -> Measured:
-    rebuilt = await rebuild.measure(directory)
-    return {"rebuild_events_per_s": rebuilt.events_per_s}, rebuilt.events
-
-
 PARTS: dict[str, Callable[[Path], Awaitable[Measured]]] = {
-    "prices": _prices,
-    "backtest": _backtest,
-    "ledger": _ledger,
-    "gate": _gate,
-    "streams": _streams,
-    "slow_streams": _slow_streams,
-    "recovery": _recovery,
-    "rebuild": _rebuild,
+    "prices": prices.measure,
+    "backtest": backtest.measure,
+    "ledger": ledger.measure,
+    "gate": gate.measure,
+    "streams": streams.measure,
+    "slow_streams": slow_streams.measure,
+    "recovery": recovery.measure,
+    "rebuild": rebuild.measure,
 }
 
 
@@ -127,8 +61,9 @@ async def _measure(directory: Path, parts: list[str]) -> tuple[dict[str, float],
     medians: dict[str, float] = {}
     samples: dict[str, object] = {}
     for part in parts:
-        figures, samples[part] = await PARTS[part](directory)
-        medians.update(figures)
+        measured = await PARTS[part](directory)
+        medians.update(measured.medians)
+        samples[part] = measured.samples
     return medians, samples
 
 

@@ -4,9 +4,9 @@ import random
 import statistics
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-import msgspec
-
+from bench.measured import Measured
 from bench.prices import PROGRAM
 from ledger import Microcents, PriceRef
 from ledger.charges import StoredCharge
@@ -20,13 +20,8 @@ ACCOUNTS = 1_000
 ROUNDS = 5
 
 
-class BacktestResult(msgspec.Struct):
-    usages_per_s: float  # of CPU time
-    samples: list[float]
-
-
-def measure() -> BacktestResult:
-    """The median over the rounds."""
+async def measure(directory: Path) -> Measured:
+    """Without a file in ``directory``. Samples are usages for a second of CPU time."""
     program = parse_program(PROGRAM)
     price = PriceRef(program=program.id, version=1, digest=program.digest)
     charges = _charges(price)
@@ -36,7 +31,7 @@ def measure() -> BacktestResult:
         began = time.process_time()
         backtest.add(charges)
         samples.append(USAGES / (time.process_time() - began))
-    return BacktestResult(statistics.median(samples), samples)
+    return Measured({"backtest_usages_per_s": statistics.median(samples)}, samples)
 
 
 def _charges(price: PriceRef) -> list[StoredCharge]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from bench.load import Load, Outcome
+from bench.measured import Measured
 from bench.servers import MODEL, Target, gate_and_passthrough
 
 CLIENTS = 64
@@ -28,17 +29,8 @@ BODY = json.dumps(
 ).encode()
 
 
-class GateResult(msgspec.Struct):
-    """Medians over the rounds, and the raw samples of each: requests per second, p50 and p99 in milliseconds."""
-
-    throughput_ratio: float
-    p50_added_ms: float
-    p99_added_ms: float
-    samples: dict[str, list[dict[str, float]]]
-
-
-async def measure(directory: Path) -> GateResult:
-    """Run everything in ``directory``, and clean up."""
+async def measure(directory: Path) -> Measured:
+    """Run everything in ``directory``, and clean up. Samples are requests per second, and milliseconds."""
     async with gate_and_passthrough(directory / "gate") as targets:
         samples: dict[str, list[dict[str, float]]] = {name: [] for name in targets}
         for target in targets.values():
@@ -50,18 +42,17 @@ async def measure(directory: Path) -> GateResult:
                 if outcome.refused:
                     raise RuntimeError(f"{name}: {outcome.refused} requests were refused")
                 samples[name].append(_sample(outcome))
-    return _result(samples)
+    return Measured(_medians(samples), samples)
 
 
-def _result(samples: dict[str, list[dict[str, float]]]) -> GateResult:
+def _medians(samples: dict[str, list[dict[str, float]]]) -> dict[str, float]:
     gate, bare = samples["gate"], samples["passthrough"]
     pairs = list(zip(gate, bare, strict=True))
-    return GateResult(
-        throughput_ratio=statistics.median(g["requests_per_s"] / b["requests_per_s"] for g, b in pairs),
-        p50_added_ms=statistics.median(g["p50_ms"] - b["p50_ms"] for g, b in pairs),
-        p99_added_ms=statistics.median(g["p99_ms"] - b["p99_ms"] for g, b in pairs),
-        samples=samples,
-    )
+    return {
+        "gate_throughput_ratio": statistics.median(g["requests_per_s"] / b["requests_per_s"] for g, b in pairs),
+        "gate_p50_added_ms": statistics.median(g["p50_ms"] - b["p50_ms"] for g, b in pairs),
+        "gate_p99_added_ms": statistics.median(g["p99_ms"] - b["p99_ms"] for g, b in pairs),
+    }
 
 
 def _sample(outcome: Outcome) -> dict[str, float]:

@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
-import msgspec
 
-from ledger import GrantCredit, Ledger, Microcents, OpenAccount, PlaceHold, PriceRef, SettleHold, new_id
+from bench.commands import grant, place, settle
+from bench.measured import Measured
+from ledger import Ledger, OpenAccount, new_id
 from ledger.commands import Command
 from ledger.committer import Committer
 from tollgate.app import utc_now
@@ -29,22 +30,12 @@ WAITING = 256
 PLAIN_CONNECTIONS = 16
 ROUNDS = 3
 SECONDS = 4.0
-CREDIT = Microcents(10**15)
-PRICE = PriceRef(program="bench", version=1, digest="0" * 64)
 
 Submit = Callable[[Command], Awaitable[object]]
 
 
-class LedgerResult(msgspec.Struct):
-    """Ratios of medians, and the samples of each way in commands per second."""
-
-    many_accounts_ratio: float
-    hot_account_ratio: float
-    samples: dict[str, list[float]]
-
-
-async def measure(directory: Path) -> LedgerResult:
-    """Run on a Postgres of its own in ``directory``, durable as in production."""
+async def measure(directory: Path) -> Measured:
+    """Run on a Postgres of its own in ``directory``, durable as in production. Samples are commands per second."""
     async with await EmbeddedPostgres.start(directory / "ledger-postgres") as server:
         owner = await asyncpg.connect(server.url)
         await migrate(owner)
@@ -69,9 +60,11 @@ async def measure(directory: Path) -> LedgerResult:
         pgbench = _pgbench(server, len(accounts))
         if pgbench is not None:
             samples["pgbench_many"] = [pgbench]
-    return LedgerResult(
-        many_accounts_ratio=_ratio(samples, "many"), hot_account_ratio=_ratio(samples, "hot"), samples=samples
-    )
+    medians = {
+        "ledger_many_accounts_ratio": _ratio(samples, "many"),
+        "ledger_hot_account_ratio": _ratio(samples, "hot"),
+    }
+    return Measured(medians, samples)
 
 
 def _ratio(samples: dict[str, list[float]], name: str) -> float:
@@ -85,14 +78,8 @@ async def _accounts(ledger: Ledger) -> list[str]:
     for start in range(0, ACCOUNTS, 2_000):
         some = accounts[start : start + 2_000]
         await asyncio.gather(*(ledger.submit(OpenAccount(stream_id=account, currency="USD")) for account in some))
-        await asyncio.gather(*(ledger.submit(_grant(account)) for account in some))
+        await asyncio.gather(*(ledger.submit(grant(account)) for account in some))
     return accounts
-
-
-def _grant(account: str) -> GrantCredit:
-    return GrantCredit(
-        stream_id=account, amount_microcents=CREDIT, reason="bench", granted_by="bench", idempotency_key="bench"
-    )
 
 
 def _one_by_one(committers: list[Committer]) -> Submit:
@@ -119,22 +106,8 @@ async def _rate(submit: Submit, accounts: list[str]) -> float:
         nonlocal done
         while time.perf_counter() < stop_at:
             account, hold_id = random.choice(accounts), new_id("hold")
-            await submit(
-                PlaceHold(
-                    stream_id=account,
-                    hold_id=hold_id,
-                    amount_microcents=Microcents(1_000_000),
-                    operation="chat.completions",
-                    model="bench",
-                    price=PRICE,
-                    worker_id=1,
-                    lifetime_s=600,
-                )
-            )
-            usage = {"input_tokens": 412, "cached_input_tokens": 0, "output_tokens": 64}
-            await submit(
-                SettleHold(stream_id=account, hold_id=hold_id, amount_microcents=Microcents(10_000), usage=usage)
-            )
+            await submit(place(account, hold_id))
+            await submit(settle(account, hold_id))
             done += 2
 
     began = time.perf_counter()

@@ -8,12 +8,13 @@ of the usage, no rounding, no receipt. What they can do ahead (parse, compile, w
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import cel
 import celpy
-import msgspec
 import starlark
 
+from bench.measured import Measured
 from pricing import Span, parse_program
 
 PROGRAM = """
@@ -62,17 +63,8 @@ CALLS = 20_000
 CALLS_OF_CEL_PYTHON = 200
 
 
-class PriceResult(msgspec.Struct):
-    exact_us: float
-    bound_us: float
-    cel_python_ratio: float  # theirs ÷ ours, as are the other two
-    cel_rust_ratio: float
-    starlark_ratio: float
-    samples: dict[str, list[float]]
-
-
-def measure() -> PriceResult:
-    """Medians over the rounds, in turns."""
+async def measure(directory: Path) -> Measured:
+    """In turns, without a file in ``directory``. Samples are microseconds."""
     program = parse_program(PROGRAM)
     calls: dict[str, tuple[Callable[[], object], int]] = {
         "exact_us": (lambda: program.price(USAGE), CALLS),
@@ -90,14 +82,14 @@ def measure() -> PriceResult:
         for name, (call, times) in calls.items():
             samples[name].append(_microseconds(call, times))
     medians = {name: statistics.median(each) for name, each in samples.items()}
-    return PriceResult(
-        exact_us=medians["exact_us"],
-        bound_us=medians["bound_us"],
-        cel_python_ratio=medians["cel_python_us"] / medians["exact_us"],
-        cel_rust_ratio=medians["cel_rust_us"] / medians["exact_us"],
-        starlark_ratio=medians["starlark_us"] / medians["exact_us"],
-        samples=samples,
-    )
+    figures = {
+        "price_exact_us": medians["exact_us"],
+        "price_bound_us": medians["bound_us"],
+        "price_vs_cel_python_ratio": medians["cel_python_us"] / medians["exact_us"],
+        "price_vs_cel_rust_ratio": medians["cel_rust_us"] / medians["exact_us"],
+        "price_vs_starlark_ratio": medians["starlark_us"] / medians["exact_us"],
+    }
+    return Measured(figures, samples)
 
 
 def _in_cel_python() -> Callable[[], object]:

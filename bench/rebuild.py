@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 import asyncpg
-import msgspec
 
-from bench.ledger import CREDIT, PRICE
-from ledger import GrantCredit, Ledger, Microcents, OpenAccount, PlaceHold, SettleHold, new_id
+from bench.commands import grant, place, settle
+from bench.measured import Measured
+from ledger import Ledger, OpenAccount, new_id
 from projections import rebuild
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool
@@ -19,13 +19,8 @@ ACCOUNTS = 500
 REQUESTS_EACH = 100
 
 
-class RebuildResult(msgspec.Struct):
-    events_per_s: float
-    events: int
-
-
-async def measure(directory: Path) -> RebuildResult:
-    """Fill a ledger of its own in ``directory``, then rebuild it."""
+async def measure(directory: Path) -> Measured:
+    """Fill a ledger of its own in ``directory``, then rebuild it. The sample is how many events it had."""
     async with await EmbeddedPostgres.start(directory / "rebuild-postgres", durable=False) as server:
         owner = await asyncpg.connect(server.url)
         await migrate(owner)
@@ -38,31 +33,13 @@ async def measure(directory: Path) -> RebuildResult:
         rebuilt = await rebuild(owner, [migration.sql for migration in load_migrations()], lambda done, total: None)
         seconds = time.perf_counter() - began
         await owner.close()
-    return RebuildResult(events_per_s=rebuilt.events / seconds, events=rebuilt.events)
+    return Measured({"rebuild_events_per_s": rebuilt.events / seconds}, rebuilt.events)
 
 
 async def _history(ledger: Ledger, account: str) -> None:
     await ledger.submit(OpenAccount(stream_id=account, currency="USD"))
-    await ledger.submit(
-        GrantCredit(
-            stream_id=account, amount_microcents=CREDIT, reason="bench", granted_by="bench", idempotency_key="bench"
-        )
-    )
+    await ledger.submit(grant(account))
     for _ in range(REQUESTS_EACH):
         hold_id = new_id("hold")
-        await ledger.submit(
-            PlaceHold(
-                stream_id=account,
-                hold_id=hold_id,
-                amount_microcents=Microcents(1_000_000),
-                operation="chat.completions",
-                model="bench",
-                price=PRICE,
-                worker_id=1,
-                lifetime_s=600,
-            )
-        )
-        usage = {"input_tokens": 412, "cached_input_tokens": 0, "output_tokens": 64}
-        await ledger.submit(
-            SettleHold(stream_id=account, hold_id=hold_id, amount_microcents=Microcents(10_000), usage=usage)
-        )
+        await ledger.submit(place(account, hold_id))
+        await ledger.submit(settle(account, hold_id))

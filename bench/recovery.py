@@ -14,10 +14,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
-import msgspec
 
-from bench.ledger import CREDIT, PRICE
-from ledger import GrantCredit, Lease, Ledger, Microcents, OpenAccount, PlaceHold, new_id, new_worker_id
+from bench.commands import grant, place
+from bench.measured import Measured
+from ledger import Lease, Ledger, OpenAccount, new_id, new_worker_id
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool
 from tollgate.embedded_postgres import EmbeddedPostgres
@@ -30,16 +30,8 @@ ROUNDS = 3
 LOOK_EVERY_S = 0.02
 
 
-class RecoveryResult(msgspec.Struct):
-    """Medians over the rounds, and the seconds of each."""
-
-    seconds: float
-    holds_per_s: float
-    samples: list[float]
-
-
-async def measure(directory: Path) -> RecoveryResult:
-    """Run on a Postgres of its own in ``directory``, durable as in production."""
+async def measure(directory: Path) -> Measured:
+    """Run on a Postgres of its own in ``directory``, durable as in production. Samples are seconds."""
     async with await EmbeddedPostgres.start(directory / "recovery-postgres") as server:
         owner = await asyncpg.connect(server.url)
         await migrate(owner)
@@ -50,7 +42,7 @@ async def measure(directory: Path) -> RecoveryResult:
     if expired != ROUNDS * HOLDS:
         raise RuntimeError(f"{expired} of {ROUNDS * HOLDS} holds ended")
     median = statistics.median(seconds)
-    return RecoveryResult(seconds=median, holds_per_s=HOLDS / median, samples=seconds)
+    return Measured({"recovery_10000_holds_s": median, "recovery_holds_per_s": HOLDS / median}, seconds)
 
 
 @asynccontextmanager
@@ -104,24 +96,9 @@ async def _be_killed(url: str) -> None:
 
 async def _place_holds(ledger: Ledger, account: str, worker_id: int) -> None:
     await ledger.submit(OpenAccount(stream_id=account, currency="USD"))
-    await ledger.submit(
-        GrantCredit(
-            stream_id=account, amount_microcents=CREDIT, reason="bench", granted_by="bench", idempotency_key="bench"
-        )
-    )
+    await ledger.submit(grant(account))
     for _ in range(HOLDS_EACH):
-        await ledger.submit(
-            PlaceHold(
-                stream_id=account,
-                hold_id=new_id("hold"),
-                amount_microcents=Microcents(1_000_000),
-                operation="chat.completions",
-                model="bench",
-                price=PRICE,
-                worker_id=worker_id,
-                lifetime_s=3600,
-            )
-        )
+        await ledger.submit(place(account, new_id("hold"), worker_id=worker_id, lifetime_s=3600))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import msgspec
 
+from bench.measured import Measured
 from bench.servers import MODEL, Target, gate_and_passthrough
 
 STREAMS = 1000
@@ -37,16 +37,8 @@ BODY = json.dumps(
 ).encode()
 
 
-class SlowStreamsResult(msgspec.Struct):
-    """Medians over the rounds, and the samples of each, in bytes for a stream."""
-
-    gate_bytes: float
-    added_bytes: float  # gate − pass-through
-    samples: dict[str, list[float]]
-
-
-async def measure(directory: Path) -> SlowStreamsResult:
-    """Run everything in ``directory``, and clean up."""
+async def measure(directory: Path) -> Measured:
+    """Run everything in ``directory``, and clean up. Samples are bytes for a stream."""
     samples: dict[str, list[float]] = {}
     for number in range(ROUNDS):
         place = directory / f"slow-streams-{number}"
@@ -54,11 +46,11 @@ async def measure(directory: Path) -> SlowStreamsResult:
             for name, target in targets.items():
                 samples.setdefault(name, []).append(await _bytes_per_stream(target))
     pairs = zip(samples["gate"], samples["passthrough"], strict=True)
-    return SlowStreamsResult(
-        gate_bytes=statistics.median(samples["gate"]),
-        added_bytes=statistics.median(gate - bare for gate, bare in pairs),
-        samples=samples,
-    )
+    medians = {
+        "stream_bytes_per_stream": statistics.median(samples["gate"]),
+        "stream_bytes_added": statistics.median(gate - bare for gate, bare in pairs),
+    }
+    return Measured(medians, samples)
 
 
 async def _bytes_per_stream(target: Target) -> float:

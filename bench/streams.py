@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.measured import Measured
 from bench.servers import MODEL, Target, gate_and_passthrough
 from bench.stream_load import StreamLoad, StreamOutcome
 
@@ -32,17 +33,8 @@ BODY = json.dumps(
 ).encode()
 
 
-class StreamsResult(msgspec.Struct):
-    """Medians over the rounds, and the samples of each: tokens for a second of CPU, ms to the first event."""
-
-    tokens_per_cpu_s: float
-    tokens_ratio: float  # gate ÷ pass-through, tokens for a second of CPU
-    first_event_added_ms: float  # gate − pass-through, of the p50
-    samples: dict[str, list[dict[str, float]]]
-
-
-async def measure(directory: Path) -> StreamsResult:
-    """Run everything in ``directory``, and clean up."""
+async def measure(directory: Path) -> Measured:
+    """Run everything in ``directory``, and clean up. Samples are tokens, for a second of CPU and of time, and ms."""
     async with gate_and_passthrough(directory / "streams", token_latency_ms=TOKEN_LATENCY_MS) as targets:
         samples: dict[str, list[dict[str, float]]] = {name: [] for name in targets}
         for target in targets.values():
@@ -51,18 +43,17 @@ async def measure(directory: Path) -> StreamsResult:
             # In turns, and each first every other time: whatever else the machine does hits both alike.
             for name in sorted(targets, reverse=bool(number % 2)):
                 samples[name].append(await _sample(name, targets[name]))
-    return _result(samples)
+    return Measured(_medians(samples), samples)
 
 
-def _result(samples: dict[str, list[dict[str, float]]]) -> StreamsResult:
+def _medians(samples: dict[str, list[dict[str, float]]]) -> dict[str, float]:
     gate, bare = samples["gate"], samples["passthrough"]
     pairs = list(zip(gate, bare, strict=True))
-    return StreamsResult(
-        tokens_per_cpu_s=statistics.median(g["tokens_per_cpu_s"] for g in gate),
-        tokens_ratio=statistics.median(g["tokens_per_cpu_s"] / b["tokens_per_cpu_s"] for g, b in pairs),
-        first_event_added_ms=statistics.median(g["first_event_p50_ms"] - b["first_event_p50_ms"] for g, b in pairs),
-        samples=samples,
-    )
+    return {
+        "stream_tokens_ratio": statistics.median(g["tokens_per_cpu_s"] / b["tokens_per_cpu_s"] for g, b in pairs),
+        "stream_tokens_per_cpu_s": statistics.median(g["tokens_per_cpu_s"] for g in gate),
+        "stream_ttfb_added_ms": statistics.median(g["first_event_p50_ms"] - b["first_event_p50_ms"] for g, b in pairs),
+    }
 
 
 async def _sample(name: str, target: Target) -> dict[str, float]:
