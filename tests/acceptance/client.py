@@ -1,5 +1,6 @@
 """The tests' own HTTP client."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -31,6 +32,10 @@ class Answer(msgspec.Struct, frozen=True):
     def error(self) -> dict[str, Any]:
         error: dict[str, Any] = self.json["error"]
         return error
+
+    async def wait_as_told(self) -> None:
+        """Return when it may help to ask again, as this refusal says."""
+        await asyncio.sleep(int(self.headers["retry-after-ms"]) / 1000)
 
 
 class Http:

@@ -59,7 +59,7 @@ class Load:
             else:
                 self.answers.append(answer)
                 if answer.status != 200:
-                    await asyncio.sleep(0.2)
+                    await answer.wait_as_told()
 
     async def has_answers(self, count: int) -> None:
         async def enough() -> bool:

@@ -73,12 +73,12 @@ class Crowd:
 
 
 async def insistent(customer: Customer) -> Answer:
-    """Sends a request, and again for as long as the answer says that it may help."""
+    """Sends a request, and again when the answer says so, for as long as it says that it may help."""
     while True:
         answer = await customer.chat(**QUICK)
         if answer.headers.get("x-should-retry") != "true":
             return answer
-        await asyncio.sleep(0.2)
+        await answer.wait_as_told()
 
 
 async def lowest_available(customer: Customer, done: asyncio.Event) -> Decimal:
