@@ -7,6 +7,7 @@ price or a request is; nothing here imports another room.
 
 from ledger.commands import (
     AdjustBalance,
+    ChangeAutomaticTopup,
     ChangePlan,
     CreateKey,
     CreditTopup,
@@ -39,14 +40,14 @@ from ledger.errors import (
     TopupOver,
     TopupUnknown,
 )
-from ledger.events import PRICE_BOOK, Paid, PriceRef, StoredEvent
+from ledger.events import PRICE_BOOK, AutomaticTopup, Paid, PriceRef, StoredEvent
 from ledger.group import Committed
 from ledger.ids import new_id
 from ledger.leases import UNREACHABLE, Lease, new_worker_id
 from ledger.ledger import Ledger
 from ledger.money import Microcents, cents_text, microcents_from_cents, units_text
 from ledger.sql import load_queries
-from ledger.state import AccountState, HoldState, KeyState, TopupState
+from ledger.state import AccountState, Grant, HoldState, KeyState, TopupState
 from ledger.sweep import Sweeper
 
 __all__ = [
@@ -54,6 +55,8 @@ __all__ = [
     "UNREACHABLE",
     "AccountState",
     "AdjustBalance",
+    "AutomaticTopup",
+    "ChangeAutomaticTopup",
     "ChangePlan",
     "Committed",
     "CreateKey",
@@ -64,6 +67,7 @@ __all__ = [
     "ExpireTopup",
     "ExtendHold",
     "FailTopup",
+    "Grant",
     "GrantCredit",
     "HoldState",
     "KeyState",

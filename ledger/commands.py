@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ledger.events import Paid, PriceBookEvent, PriceRef, ReversalKind
+from ledger.events import AutomaticTopup, Paid, PriceBookEvent, PriceRef, ReversalKind
 from ledger.money import Microcents
 
 
@@ -103,6 +103,14 @@ class ExpireTopup(CommandBase, frozen=True, kw_only=True, tag=True):
     """End a top-up that was not paid in time."""
 
     topup_id: str
+
+
+class ChangeAutomaticTopup(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Say when the account is to be topped up without being asked; None = never."""
+
+    automatic_topup: AutomaticTopup | None
+    changed_by: str
+    idempotency_key: str
 
 
 class ChangePlan(CommandBase, frozen=True, kw_only=True, tag=True):
@@ -209,7 +217,7 @@ class RecordPriceEvent(CommandBase, frozen=True, kw_only=True, tag=True):
 
 HoldCommand = PlaceHold | ExtendHold | DrawHold | SettleHold | VoidHold | ExpireHold | RerateCharge
 TopupCommand = RequestTopup | MarkTopupPending | CreditTopup | ReverseTopup | ReinstateTopup | FailTopup | ExpireTopup
-KeyedCommand = GrantCredit | AdjustBalance | ChangePlan | RecordPriceEvent
+KeyedCommand = GrantCredit | AdjustBalance | ChangeAutomaticTopup | ChangePlan | RecordPriceEvent
 Command = OpenAccount | CreateKey | DeleteKey | HoldCommand | TopupCommand | KeyedCommand
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 from ledger.amounts import bookable, positive
 from ledger.commands import (
     AdjustBalance,
+    ChangeAutomaticTopup,
     ChangePlan,
     Command,
     CreateKey,
@@ -52,6 +53,7 @@ from ledger.errors import (
 from ledger.events import (
     PRICE_BOOK,
     AccountOpened,
+    AutomaticTopupChanged,
     BalanceAdjusted,
     ChargeRerated,
     CreditGranted,
@@ -116,6 +118,8 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
         ):
             _account(scope, command.stream_id)
             return topup_event(scope, command)
+        case ChangeAutomaticTopup():
+            return _change_automatic_topup(scope, command)
         case ChangePlan():
             _account(scope, command.stream_id)
             return PlanChanged(plan=command.plan, changed_by=command.changed_by)
@@ -286,6 +290,19 @@ def _adjust(scope: Scope, command: AdjustBalance) -> BalanceAdjusted:
         debited_microcents=Microcents(max(-amount, 0)),
         reason=command.reason,
         adjusted_by=command.adjusted_by,
+    )
+
+
+def _change_automatic_topup(scope: Scope, command: ChangeAutomaticTopup) -> AutomaticTopupChanged:
+    _account(scope, command.stream_id)
+    wanted = command.automatic_topup
+    if wanted is not None and bookable(wanted.monthly_cap) < positive(wanted.amount):
+        raise InvalidAmount(wanted.monthly_cap, "a monthly cap pays for one automatic top-up at least")
+    return AutomaticTopupChanged(
+        threshold_microcents=None if wanted is None else bookable(wanted.threshold),
+        amount_microcents=None if wanted is None else wanted.amount,
+        monthly_cap_microcents=None if wanted is None else wanted.monthly_cap,
+        changed_by=command.changed_by,
     )
 
 

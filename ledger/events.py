@@ -125,6 +125,23 @@ class TopupExpired(EventBase, frozen=True, kw_only=True, tag="topup.expired"):
     topup_id: str
 
 
+class AutomaticTopup(msgspec.Struct, frozen=True, kw_only=True):
+    """When an account is to be topped up without being asked, and by how much."""
+
+    threshold: Microcents  # below which the available balance has to fall
+    amount: Microcents  # of each top-up
+    monthly_cap: Microcents  # of all of them in a calendar month, UTC
+
+
+class AutomaticTopupChanged(EventBase, frozen=True, kw_only=True, tag="automatic_topup.changed"):
+    """From here on the account is topped up in this way; all three None = only when somebody asks for it."""
+
+    threshold_microcents: Microcents | None
+    amount_microcents: Microcents | None
+    monthly_cap_microcents: Microcents | None
+    changed_by: str
+
+
 # --- keys and their limits
 
 
@@ -338,6 +355,7 @@ AccountEvent = (
     | CreditGranted
     | BalanceAdjusted
     | TopupEvent
+    | AutomaticTopupChanged
     | PlanChanged
     | KeyCreated
     | KeyDeleted

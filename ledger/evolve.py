@@ -12,6 +12,8 @@ from ledger.errors import LedgerCorrupt
 from ledger.events import (
     PRICE_BOOK,
     AccountOpened,
+    AutomaticTopup,
+    AutomaticTopupChanged,
     BalanceAdjusted,
     ChargeRerated,
     CreditGranted,
@@ -90,6 +92,8 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
         ):
             topup = topup_after(scope.topup, event, account_id=stream_id, at=at)
             return Scope(_moved(account, at, credited=credited_by(event)), key, hold, topup=topup)
+        case AutomaticTopupChanged():
+            return Scope(replace(_moved(account, at), automatic_topup=_automatic_topup(event)), key, hold)
         case PlanChanged():
             return Scope(replace(_moved(account, at), plan=event.plan), key, hold)
         case KeyCreated():
@@ -126,10 +130,20 @@ def _moved(account: AccountState, at: datetime, *, credited: int = 0, spent: int
         spent=Microcents(account.spent + spent),
         held=Microcents(account.held + held),
         plan=account.plan,
+        automatic_topup=account.automatic_topup,
+        grants=account.grants,
+        grants_due=account.grants_due,
     )
     if after.held < 0:
         raise LedgerCorrupt(f"{account.account_id}: held below zero at seq {after.seq}")
     return after
+
+
+def _automatic_topup(event: AutomaticTopupChanged) -> AutomaticTopup | None:
+    threshold, amount, cap = event.threshold_microcents, event.amount_microcents, event.monthly_cap_microcents
+    if threshold is None or amount is None or cap is None:
+        return None
+    return AutomaticTopup(threshold=threshold, amount=amount, monthly_cap=cap)
 
 
 def placed_hold(event: HoldPlaced, account_id: str, at: datetime) -> HoldState:

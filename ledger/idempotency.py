@@ -2,6 +2,7 @@
 
 from ledger.commands import (
     AdjustBalance,
+    ChangeAutomaticTopup,
     ChangePlan,
     Command,
     CreateKey,
@@ -46,6 +47,8 @@ def idempotency_key_of(command: Command) -> str | None:
             return f"grant:{command.idempotency_key}"
         case AdjustBalance():
             return f"adjust:{command.idempotency_key}"
+        case ChangeAutomaticTopup():
+            return f"automatic-topup:{command.idempotency_key}"
         case ChangePlan():
             return f"plan:{command.idempotency_key}"
         case RecordPriceEvent():

@@ -68,6 +68,10 @@ class Ledger:
     async def account(self, account_id: str) -> AccountState | None:
         return await reading.account_state(self.pool, self._shard(account_id), account_id)
 
+    async def accounts_to_top_up(self) -> list[AccountState]:
+        """The accounts of all shards whose available balance is below the threshold of their automatic top-ups."""
+        return [a for shard in range(self.shards) for a in await reading.accounts_to_top_up(self.pool, shard)]
+
     async def keys(self, account_id: str) -> list[KeyState]:
         return await reading.keys_of_account(self.pool, self._shard(account_id), account_id)
 

@@ -90,7 +90,17 @@ ORDER BY e.position
 
 -- account_state --
 -- $1 shard, $2 account id
-SELECT account_id, currency, seq, at, credited, spent, held, plan FROM account_states WHERE shard = $1 AND account_id = $2
+SELECT account_id, currency, seq, at, credited, spent, held, plan, automatic_topup, grants, grants_due
+FROM account_states
+WHERE shard = $1 AND account_id = $2
+
+-- accounts_to_top_up --
+-- $1 shard
+SELECT account_id, currency, seq, at, credited, spent, held, plan, automatic_topup, grants, grants_due
+FROM account_states
+WHERE shard = $1 AND automatic_topup IS NOT NULL
+  AND credited - spent - held < (automatic_topup ->> 'threshold')::bigint
+ORDER BY account_id
 
 -- keys_of_account --
 -- $1 shard, $2 account id

@@ -12,15 +12,17 @@ from typing import TypeAlias
 import asyncpg
 import msgspec
 
-from ledger.events import StoredEvent, decode_event
+from ledger.events import AutomaticTopup, StoredEvent, decode_event
 from ledger.money import ZERO, Microcents
 from ledger.sql import load_queries
-from ledger.state import AccountState, HoldState, KeyState, TopupState
+from ledger.state import AccountState, Grant, HoldState, KeyState, TopupState
 
 #: Events fetched at once: a few megabytes, and enough that the round trip does not count.
 BATCH = 5_000
 
 _queries = load_queries("ledger")
+_decode_grants = msgspec.json.Decoder(tuple[Grant, ...]).decode
+_decode_automatic_topup = msgspec.json.Decoder(AutomaticTopup).decode
 
 Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Queryable: TypeAlias = Connection | asyncpg.Pool
@@ -52,6 +54,15 @@ def stored_event(record: asyncpg.Record) -> StoredEvent:
         event=decode_event(record["payload"]),
         balance_microcents=record["balance_microcents"],
     )
+
+
+def stored_account(record: asyncpg.Record) -> AccountState:
+    """A row of ``account_states``, without its shard, as a state."""
+    fields = dict(record)
+    fields["grants"] = () if fields["grants"] is None else _decode_grants(fields["grants"])
+    if fields["automatic_topup"] is not None:
+        fields["automatic_topup"] = _decode_automatic_topup(fields["automatic_topup"])
+    return AccountState(**fields)
 
 
 async def count_shards(db: Queryable) -> int:
@@ -89,7 +100,12 @@ async def events_of_hold(db: Queryable, shard: int, account_id: str, hold_id: st
 async def account_state(db: Queryable, shard: int, account_id: str) -> AccountState | None:
     """The account's state, or None when it was never opened."""
     record = await db.fetchrow(_queries["account_state"], shard, account_id)
-    return None if record is None else AccountState(**record)
+    return None if record is None else stored_account(record)
+
+
+async def accounts_to_top_up(db: Queryable, shard: int) -> list[AccountState]:
+    """The accounts whose available balance is below the threshold of their automatic top-ups."""
+    return [stored_account(record) for record in await db.fetch(_queries["accounts_to_top_up"], shard)]
 
 
 async def keys_of_account(db: Queryable, shard: int, account_id: str) -> list[KeyState]:

@@ -10,11 +10,20 @@ from typing import Literal
 
 import msgspec
 
-from ledger.events import Event, Paid, PriceRef, ReversalKind
+from ledger.events import AutomaticTopup, Event, Paid, PriceRef, ReversalKind
 from ledger.money import ZERO, Microcents
 
 #: ISO 4217 for "no currency": the price book is a stream without money.
 NO_CURRENCY = "XXX"
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An open credit grant."""
+
+    grant_id: str
+    left: Microcents  # that charges can still take
+    priority: int  # the lower, the earlier it is spent
+    expires_at: datetime | None = None  # None = never
 
 
 class AccountState(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +37,9 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
     spent: Microcents  # all charges
     held: Microcents  # all open holds
     plan: str | None = None  # whose prices it pays; None = the list price
+    automatic_topup: AutomaticTopup | None = None  # None = only when somebody asks for it
+    grants: tuple[Grant, ...] = ()  # open credit grants, in the order in which charges take from them
+    grants_due: datetime | None = None  # when the first of them expires; None = none ever does
 
     @property
     def posted(self) -> Microcents:

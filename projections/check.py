@@ -13,7 +13,7 @@ import msgspec
 from ledger import LedgerCorrupt, StoredEvent, load_queries
 from ledger.events import ChargeRerated, HoldExtended, HoldPlaced, HoldSettled, HoldSettledLate, ProgramPublished
 from ledger.evolve import evolve
-from ledger.reading import events_after, stored_event
+from ledger.reading import events_after, stored_account, stored_event
 from ledger.state import AccountState, Books, HoldState, KeyState, Scope, TopupState
 from projections import usage
 from projections.rebuild import DERIVED_TABLES
@@ -162,7 +162,7 @@ def _check_settlement(
 
 
 async def _check_states(connection: asyncpg.Connection, shard: int, books: Books) -> list[Finding]:
-    accounts = {r["account_id"]: AccountState(**r) for r in await connection.fetch(_queries["stored_accounts"], shard)}
+    accounts = {r["account_id"]: stored_account(r) for r in await connection.fetch(_queries["stored_accounts"], shard)}
     keys = {r["key_id"]: KeyState(**r) for r in await connection.fetch(_queries["stored_keys"], shard)}
     holds = {r["hold_id"]: HoldState(**r) for r in await connection.fetch(_queries["stored_holds"], shard)}
     topups = {r["topup_id"]: TopupState(**r) for r in await connection.fetch(_queries["stored_topups"], shard)}

@@ -183,7 +183,9 @@ WHERE NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(expected) 
 
 -- stored_accounts --
 -- $1 shard
-SELECT account_id, currency, seq, at, credited, spent, held, plan FROM account_states WHERE shard = $1
+SELECT account_id, currency, seq, at, credited, spent, held, plan, automatic_topup, grants, grants_due
+FROM account_states
+WHERE shard = $1
 
 -- stored_keys --
 -- $1 shard

@@ -145,8 +145,13 @@ async def _copy_states(connection: asyncpg.Connection, shard: int, books: Books)
             table,
             schema_name=SCRATCH,
             columns=["shard", *names],
-            records=[(shard, *(getattr(row, name) for name in names)) for row in rows],
+            records=[(shard, *(_column(getattr(row, name)) for name in names)) for row in rows],
         )
+
+
+def _column(value: Any) -> Any:
+    """A field of a state as its column takes it: what has fields or members of its own is JSON."""
+    return msgspec.json.encode(value).decode() if isinstance(value, msgspec.Struct | tuple) else value
 
 
 async def _swap(connection: asyncpg.Connection, live: str) -> None:

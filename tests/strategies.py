@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from ledger import (
     PRICE_BOOK,
     AdjustBalance,
+    AutomaticTopup,
+    ChangeAutomaticTopup,
     ChangePlan,
     CreateKey,
     CreditTopup,
@@ -101,6 +103,14 @@ plan_changes = st.builds(
     ChangePlan,
     stream_id=likely_account_ids,
     plan=plans,
+    changed_by=st.just("user_1"),
+    idempotency_key=st.sampled_from("abc"),
+)
+automatic_topups = st.builds(AutomaticTopup, threshold=amounts, amount=amounts, monthly_cap=amounts)
+automatic_topup_changes = st.builds(
+    ChangeAutomaticTopup,
+    stream_id=likely_account_ids,
+    automatic_topup=st.none() | automatic_topups,
     changed_by=st.just("user_1"),
     idempotency_key=st.sampled_from("abc"),
 )
@@ -210,7 +220,8 @@ topup_commands = st.one_of(
 )
 hold_commands = st.one_of(extensions, draws, draws, settlements, voids, expiries, reratings)
 account_commands = st.one_of(
-    opens, grants, adjustments, plan_changes, key_creations, key_deletions, placings, placings, placings, hold_commands
+    *(opens, grants, adjustments, plan_changes | automatic_topup_changes, key_creations, key_deletions),
+    *(placings, placings, placings, hold_commands),
 )
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
@@ -247,6 +258,8 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "credited_microcents": booked,
     "debited_microcents": booked,
     "monthly_budget_microcents": st.none() | booked,
+    "threshold_microcents": st.none() | booked,
+    "monthly_cap_microcents": st.none() | booked,
     "rate_limit_rpm": st.none() | st.integers(min_value=1, max_value=10_000),
     "version": st.integers(min_value=1, max_value=10_000),
     "worker_id": st.integers(min_value=0, max_value=2**31 - 1),

@@ -5,15 +5,15 @@ from typing import Any
 import asyncpg
 
 from ledger.evolve import evolve
-from ledger.reading import stored_event
-from ledger.state import AccountState, Books, HoldState, KeyState, TopupState
+from ledger.reading import stored_account, stored_event
+from ledger.state import Books, HoldState, KeyState, TopupState
 
 
 async def stored_books(db: asyncpg.Connection) -> Books:
     """The states as they are stored."""
     books = Books()
     for record in await db.fetch("SELECT * FROM account_states"):
-        books.accounts[record["account_id"]] = AccountState(**_without_shard(record))
+        books.accounts[record["account_id"]] = stored_account(_without_shard(record))
     for record in await db.fetch("SELECT * FROM key_states"):
         books.keys[record["key_id"]] = KeyState(**_without_shard(record))
     for record in await db.fetch("SELECT * FROM open_holds"):

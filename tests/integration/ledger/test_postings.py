@@ -125,7 +125,7 @@ async def test_every_event_that_moves_money_has_posting_rules(admin: asyncpg.Con
 
     ruled = {row["event_type"] for row in await admin.fetch("SELECT event_type FROM posting_rules")}
 
-    assert moving - {"topup.requested"} == ruled  # asked for is not paid
+    assert moving - {"topup.requested", "automatic_topup.changed"} == ruled  # asked for is not paid
 
 
 async def test_the_application_cannot_change_the_posting_rules(pool: asyncpg.Pool) -> None:

@@ -64,7 +64,7 @@ class ModelledBooks(RuleBasedStateMachine):
             assert (expected["credited"], expected["spent"]) == (state.credited, state.spent)
             assert (self.model.held(account_id), self.model.available(account_id)) == (state.held, state.available)
             assert (expected["seq"], expected["at"], expected["currency"]) == (state.seq, state.at, state.currency)
-            assert expected["plan"] == state.plan
+            assert (expected["plan"], expected["automatic"]) == (state.plan, state.automatic_topup)
             assert max(-self.model.available(account_id), 0) == state.debt
 
     @invariant()

@@ -10,6 +10,7 @@ from typing import Any
 
 from ledger import (
     AdjustBalance,
+    ChangeAutomaticTopup,
     ChangePlan,
     CreateKey,
     CreditTopup,
@@ -105,7 +106,8 @@ class Model:
 
     def _open(self, command: OpenAccount, account: Any, at: datetime, now: datetime) -> set[str]:
         self.accounts[command.stream_id] = {
-            "currency": command.currency, "credited": 0, "spent": 0, "seq": 0, "at": at, "plan": None,
+            "currency": command.currency, "credited": 0, "spent": 0, "seq": 0, "at": at,
+            "plan": None, "automatic": None,
         }  # fmt: skip
         return set()
 
@@ -137,6 +139,17 @@ class Model:
         reasons = _unless(account, "AccountUnknown")
         if not reasons:
             account["plan"] = command.plan
+        return reasons
+
+    def _change_automatic_topup(
+        self, command: ChangeAutomaticTopup, account: Any, at: datetime, now: datetime
+    ) -> set[str]:
+        reasons, wanted = _unless(account, "AccountUnknown"), command.automatic_topup
+        if wanted is not None:
+            is_possible = 0 <= wanted.threshold <= LARGEST_AMOUNT and 0 < wanted.amount <= wanted.monthly_cap
+            reasons |= _unless(is_possible and wanted.monthly_cap <= LARGEST_AMOUNT, "InvalidAmount")
+        if not reasons:
+            account["automatic"] = wanted
         return reasons
 
     def _create_key(self, command: CreateKey, account: Any, at: datetime, now: datetime) -> set[str]:
@@ -267,7 +280,8 @@ class Model:
     def _record_price(self, command: RecordPriceEvent, account: Any, at: datetime, now: datetime) -> set[str]:
         if account is None:
             self.accounts[PRICE_BOOK] = {
-                "currency": "XXX", "credited": 0, "spent": 0, "seq": 0, "at": at, "plan": None,
+                "currency": "XXX", "credited": 0, "spent": 0, "seq": 0, "at": at,
+                "plan": None, "automatic": None,
             }  # fmt: skip
         return set()
 
@@ -327,7 +341,7 @@ def _names_of(command: Any) -> list[tuple[str, str]]:
     match command:
         case OpenAccount():
             return [(command.stream_id, "opened")]
-        case GrantCredit() | AdjustBalance() | ChangePlan() | RecordPriceEvent():
+        case GrantCredit() | AdjustBalance() | ChangePlan() | ChangeAutomaticTopup() | RecordPriceEvent():
             return [(command.stream_id, f"{type(command).__name__} {command.idempotency_key}")]
         case CreateKey() | DeleteKey():
             return [(command.stream_id, f"{type(command).__name__} {command.key_id}")]
@@ -379,6 +393,7 @@ _JUDGES: dict[type, Any] = {
     OpenAccount: Model._open,
     GrantCredit: Model._grant,
     AdjustBalance: Model._adjust,
+    ChangeAutomaticTopup: Model._change_automatic_topup,
     ChangePlan: Model._change_plan,
     CreateKey: Model._create_key,
     DeleteKey: Model._delete_key,

@@ -7,6 +7,8 @@ from typing import Any
 from ledger import (
     PRICE_BOOK,
     AdjustBalance,
+    AutomaticTopup,
+    ChangeAutomaticTopup,
     CreateKey,
     CreditTopup,
     DeleteKey,
@@ -28,6 +30,7 @@ from ledger import (
     VoidHold,
 )
 from ledger.events import ProgramPublished, ReversalKind
+from ledger.money import Microcents
 from tests.strategies import PRICE, place_hold
 from tests.unit.ledger.paper_log import PaperLog, Result, as_bytes
 
@@ -50,6 +53,18 @@ def adjust(amount: int, key: str = "adjustment") -> AdjustBalance:
     return AdjustBalance(
         stream_id=A, amount_microcents=amount, reason="goodwill", adjusted_by="user_1", idempotency_key=key
     )
+
+
+def top_up_below(
+    threshold: int | None, amount: int = 100, monthly_cap: int = 1000, *, key: str = "automatic", account: str = A
+) -> ChangeAutomaticTopup:
+    """Top the account up below this threshold; None = never."""
+    wanted = None
+    if threshold is not None:
+        wanted = AutomaticTopup(
+            threshold=Microcents(threshold), amount=Microcents(amount), monthly_cap=Microcents(monthly_cap)
+        )
+    return ChangeAutomaticTopup(stream_id=account, automatic_topup=wanted, changed_by="user_1", idempotency_key=key)
 
 
 def request_topup(

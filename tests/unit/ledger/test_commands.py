@@ -35,6 +35,7 @@ from tests.unit.ledger.scenes import (
     reinstate,
     request_topup,
     reverse,
+    top_up_below,
 )
 
 GRANT = GrantCredit(
@@ -88,6 +89,16 @@ STORED = [
         ChangePlan(stream_id="acct_a", plan="pro", changed_by="user_1", idempotency_key="k"),
         "plan:k",
         "0d9536f2d92b34967681aea4fe755b952ebfbb8fca603a620cc65f971786c7c9",
+    ),
+    (
+        top_up_below(5, 20, 100, key="k"),
+        "automatic-topup:k",
+        "424b971ba57e6dadea0f7021e5eb4abd9a7abbef4be65e2886d0bd4249066828",
+    ),
+    (
+        top_up_below(None, key="k"),
+        "automatic-topup:k",
+        "e8f5e82978a0a91a47e0765e4ae24749e6921226fa016c8c38d3c665f78b977f",
     ),
     (CORRECTION, "rerate:1:hold_1", "8eafb018670b69b2b87d7aca5d44f326e19932c4df681083f3ef0ae3e4ad8f56"),
     (

@@ -28,12 +28,14 @@ from tests.unit.ledger.scenes import (
     place,
     publish,
     settle,
+    top_up_below,
     void,
 )
 
 ABOUT_AN_ACCOUNT = [
     grant(1),
     adjust(1),
+    top_up_below(1),
     create_key(),
     delete_key(),
     place("hold_1", 1),
@@ -350,3 +352,38 @@ def test_new_ids_say_their_kind_and_sort_by_the_time_they_were_made() -> None:
     assert all(len(id_) == 31 and id_.startswith("hold_") for id_ in ids)
     # The first ten characters are the milliseconds.
     assert sorted(id_[:15] for id_ in ids) == [id_[:15] for id_ in ids]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "amount", "monthly_cap", "is_allowed"),
+    [
+        (0, 1, 1, True),
+        (500, 100, 100, True),
+        (MAX_AMOUNT, MAX_AMOUNT, MAX_AMOUNT, True),
+        (-1, 1, 1, False),
+        (0, 0, 1, False),
+        (0, 2, 1, False),  # the cap would never let one through
+        (MAX_AMOUNT + 1, 1, 1, False),
+        (0, 1, MAX_AMOUNT + 1, False),
+        (0.5, 1, 1, False),
+    ],
+)
+def test_an_automatic_topup_has_amounts_that_it_can_be_carried_out_with(
+    threshold: int, amount: int, monthly_cap: int, is_allowed: bool
+) -> None:
+    scene = Scene(open_account())
+
+    result = scene.submit(top_up_below(threshold, amount, monthly_cap))
+
+    assert is_allowed == (result[0] == "accepted")
+    automatic = scene.log.books.accounts[A].automatic_topup
+    wanted = top_up_below(threshold, amount, monthly_cap).automatic_topup
+    assert automatic == (wanted if is_allowed else None)
+
+
+def test_an_automatic_topup_is_changed_and_turned_off_and_outlives_other_events() -> None:
+    scene = Scene(open_account(), top_up_below(1, key="a"), grant(100), top_up_below(2, key="b"), place("hold_1", 1))
+
+    assert scene.log.books.accounts[A].automatic_topup == top_up_below(2).automatic_topup
+    scene.submit(top_up_below(None, key="c"))
+    assert scene.log.books.accounts[A].automatic_topup is None
