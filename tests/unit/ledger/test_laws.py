@@ -57,7 +57,10 @@ class HoldsMachine(ModelledBooks):
     def settle_an_expired_hold(self, data: st.DataObject, command: Any) -> None:
         hold_id = data.draw(st.sampled_from(self.expired_holds()))
         hold = self.model.holds[hold_id]
-        self.submit([replace(command, stream_id=hold["account"], hold_id=hold_id, key_id=hold["key"])])
+        above = max(self.model.available(hold["account"]), 0) + 1
+        amount = data.draw(st.sampled_from((command.amount_microcents, above)))
+        about = {"stream_id": hold["account"], "hold_id": hold_id, "key_id": hold["key"]}
+        self.submit([replace(command, **about, amount_microcents=amount)])
 
     def expired_holds(self) -> list[str]:
         return sorted(hold_id for hold_id, hold in self.model.holds.items() if hold["has_expired"])
