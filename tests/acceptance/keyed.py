@@ -7,12 +7,15 @@ from typing import Any
 
 from tests.acceptance.asked import Asked
 from tests.acceptance.client import Answer
-from tests.acceptance.customers import CHAT, Customer, request
+from tests.acceptance.customers import CHAT, MODEL, Customer, request
+from tests.acceptance.prices import price_in_cents
 from tests.acceptance.running_demo import until
 
 TOKENS = 6
 #: How the backend answers where a test says nothing else of it.
 BRIEF: dict[str, Any] = {"tokens": TOKENS, "token_latency_ms": 1}
+#: An answer that is still being made when others ask for it.
+SLOW: dict[str, Any] = {"tokens": 100, "token_latency_ms": 40}
 
 
 class KeyedRequest:
@@ -76,3 +79,22 @@ def assert_same_answer(first: Answer, again: Answer) -> None:
     assert words_of(again) == words_of(first)
     assert again.headers["x-tollgate-hold-id"] == first.headers["x-tollgate-hold-id"]
     assert again.headers["Content-Type"] == first.headers["Content-Type"]
+
+
+async def assert_charged_once(customer: Customer, *, tokens: int = TOKENS) -> Any:
+    """Of all that the customer sent, one request was charged, with so many tokens. Gives its receipt."""
+    account = await customer.when_no_hold_is_open()
+    [settled] = [event for event in await customer.events() if event["type"] == "hold.settled"]
+    receipt = await customer.receipt(settled["hold_id"])
+    made = await customer.demo.generated(receipt["request_id"])
+    assert made is not None
+    price = price_in_cents(MODEL, input_tokens=made.prompt_tokens, output_tokens=tokens)
+    assert receipt["charged_cents"] == account["spent_cents"] == price
+    return receipt
+
+
+async def is_forwarded(customer: Customer) -> bool:
+    """Whether the backend is at work on a request of the customer."""
+    known = [event["payload"] for event in await customer.events()]
+    running = (await customer.demo.backend.get("/_simulator/requests?running=1")).json
+    return any(each["request_id"] in payload for each in running for payload in known)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.pricing.test_prices import CHAT
+from tests.unit.pricing.programs import CHAT
 from tollgate.cli import main
 
 CASES = """

@@ -4,7 +4,7 @@ import pytest
 
 from pricing import ProgramError, parse_program
 from pricing.cases import read_cases, run_case
-from tests.unit.pricing.test_prices import CHAT, IMAGES, charge
+from tests.unit.pricing.programs import CHAT, IMAGES, charge
 
 HEAD = '[[cases]]\nname = "c"\n'
 USAGE = 'usage = { input_tokens = 1000, cached_input_tokens = 400, output_tokens = 500, mode = "normal" }\n'

@@ -8,7 +8,7 @@ import pytest
 
 from pricing import PricingError, UsageError, parse_program
 from pricing.chart import chart_svg, panels
-from tests.unit.pricing.test_prices import CHAT, IMAGES, VOLUME, charge, program
+from tests.unit.pricing.programs import CHAT, IMAGES, VOLUME, charge, program
 
 NORMAL = {"mode": "normal"}
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from pricing import Program
 from pricing.compare import Jump, jumps, unit_price_jumps
 from tests.strategies_pricing import programs
-from tests.unit.pricing.test_prices import charge, program
+from tests.unit.pricing.programs import charge, program
 
 LIMIT = Decimal(3)
 

@@ -4,7 +4,7 @@ import pytest
 
 from pricing import parse_program
 from pricing.lint import suspicions
-from tests.unit.pricing.test_prices import ADJUSTED, CHAT, GRADUATED, IMAGES
+from tests.unit.pricing.programs import ADJUSTED, CHAT, GRADUATED, IMAGES
 
 HEAD = 'id = "p"\ncurrency = "USD"\n'
 TOKENS = HEAD + '[[charges]]\nname = "c"\nmeter = "input_tokens"\n'

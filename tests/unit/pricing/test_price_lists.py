@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from pricing import UsageError
-from tests.unit.pricing.test_prices import charge, program
+from tests.unit.pricing.programs import charge, program
 
 # A long-context model: the whole request is dearer when its input is longer than 200,000 tokens. Each token is priced
 # once: fresh, read from the cache, or written to it for five minutes or an hour.

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from pricing import format_program, parse_program
 from pricing.language.format import format_definition
-from tests.unit.pricing.test_prices import GRADUATED, charge
+from tests.unit.pricing.programs import GRADUATED, charge
 
 CANONICAL = """\
 id = "everything"

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from pricing import parse_program
-from tests.unit.pricing.test_prices import ADJUSTED, CHAT, GRADUATED, IMAGES, VOLUME, charge, program
+from tests.unit.pricing.programs import ADJUSTED, CHAT, GRADUATED, IMAGES, VOLUME, charge, program
 
 
 def lines(priced) -> list[tuple[str, str, str, int]]:

@@ -4,8 +4,9 @@ from decimal import Decimal
 
 import pytest
 
+from pricing import parse_program
 from pricing.samples import MAX_VALUES, edges, sample_usages
-from tests.unit.pricing.test_prices import CHAT, GRADUATED, VOLUME, charge, parse_program, program
+from tests.unit.pricing.programs import CHAT, GRADUATED, VOLUME, charge, program
 
 PRICED = 'meter = "pages"\nprice = 1\n'
 TIERS = "tiers = [{ up_to = 10, price = 2 }, { price = 1 }]\n"
