@@ -46,6 +46,14 @@ from ledger.ids import new_id
 from ledger.leases import UNREACHABLE, Lease, new_worker_id
 from ledger.ledger import Ledger
 from ledger.money import Microcents, cents_text, microcents_from_cents, units_text
+from ledger.providers import (
+    ChargeProcessorFee,
+    FailPayout,
+    InitiatePayout,
+    PayPayout,
+    ResolveBreak,
+    provider_stream,
+)
 from ledger.sql import load_queries
 from ledger.state import AccountState, Grant, HoldState, KeyState, TopupState
 from ledger.sweep import Sweeper
@@ -58,6 +66,7 @@ __all__ = [
     "AutomaticTopup",
     "ChangeAutomaticTopup",
     "ChangePlan",
+    "ChargeProcessorFee",
     "Committed",
     "CreateKey",
     "CreditTopup",
@@ -66,10 +75,12 @@ __all__ = [
     "ExpireHold",
     "ExpireTopup",
     "ExtendHold",
+    "FailPayout",
     "FailTopup",
     "Grant",
     "GrantCredit",
     "HoldState",
+    "InitiatePayout",
     "KeyState",
     "Lease",
     "Ledger",
@@ -81,6 +92,7 @@ __all__ = [
     "Microcents",
     "OpenAccount",
     "Paid",
+    "PayPayout",
     "PlaceHold",
     "PriceRef",
     "RecordPriceEvent",
@@ -88,6 +100,7 @@ __all__ = [
     "ReinstateTopup",
     "RequestTopup",
     "RerateCharge",
+    "ResolveBreak",
     "ReverseTopup",
     "SettleHold",
     "StoredEvent",
@@ -103,5 +116,6 @@ __all__ = [
     "microcents_from_cents",
     "new_id",
     "new_worker_id",
+    "provider_stream",
     "units_text",
 ]

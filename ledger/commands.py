@@ -1,8 +1,8 @@
 """What may be asked of the ledger. One command ends in one event, or in a refusal.
 
-Every command can be submitted again without a second effect: those about a hold, a key or a top-up by the id they
-carry, the others by their ``idempotency_key``. So a caller that does not know whether its command was committed submits
-it again.
+Every command can be submitted again without a second effect: those about a hold, a key, a top-up or what a provider
+does (``providers.py`` has these) by the id they carry, the others by their ``idempotency_key``. So a caller that does
+not know whether its command was committed submits it again.
 """
 
 import hashlib
@@ -12,13 +12,10 @@ from typing import Any
 
 import msgspec
 
+from ledger.bases import CommandBase
 from ledger.events import AutomaticTopup, Paid, PriceBookEvent, PriceRef, ReversalKind
 from ledger.money import Microcents
-
-
-class CommandBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    # Defaults are left out of the encoding, so that a new optional field does not change the hash of old requests.
-    stream_id: str  # the account's id, or PRICE_BOOK
+from ledger.providers import ProviderCommand
 
 
 class OpenAccount(CommandBase, frozen=True, kw_only=True, tag=True):
@@ -218,7 +215,7 @@ class RecordPriceEvent(CommandBase, frozen=True, kw_only=True, tag=True):
 HoldCommand = PlaceHold | ExtendHold | DrawHold | SettleHold | VoidHold | ExpireHold | RerateCharge
 TopupCommand = RequestTopup | MarkTopupPending | CreditTopup | ReverseTopup | ReinstateTopup | FailTopup | ExpireTopup
 KeyedCommand = GrantCredit | AdjustBalance | ChangeAutomaticTopup | ChangePlan | RecordPriceEvent
-Command = OpenAccount | CreateKey | DeleteKey | HoldCommand | TopupCommand | KeyedCommand
+Command = OpenAccount | CreateKey | DeleteKey | HoldCommand | TopupCommand | KeyedCommand | ProviderCommand
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 

@@ -71,6 +71,15 @@ from ledger.events import (
 )
 from ledger.limits import month_end, month_of, next_arrival, request_interval, wait_for
 from ledger.money import Microcents
+from ledger.providers import (
+    ChargeProcessorFee,
+    FailPayout,
+    InitiatePayout,
+    PayPayout,
+    ResolveBreak,
+    is_provider_stream,
+    provider_event,
+)
 from ledger.state import AccountState, HoldState, KeyState, Scope
 from ledger.topups import topup_event
 
@@ -95,8 +104,7 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
         case DrawHold():
             return _draw(scope, command)
         case OpenAccount():
-            if command.stream_id == PRICE_BOOK:
-                raise WrongStream(command.stream_id)
+            _require_account_stream(command.stream_id)
             return AccountOpened(currency=command.currency)
         case GrantCredit():
             _account(scope, command.stream_id)
@@ -134,6 +142,8 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
             if command.stream_id != PRICE_BOOK:
                 raise WrongStream(command.stream_id)
             return command.event
+        case ChargeProcessorFee() | InitiatePayout() | PayPayout() | FailPayout() | ResolveBreak():
+            return provider_event(scope.payout, command)
         case _:
             assert_never(command)
 
@@ -373,9 +383,13 @@ def _uncovered(account: AccountState, amount: int) -> Microcents:
     return Microcents(max(amount - max(account.available, 0), 0))
 
 
+def _require_account_stream(stream_id: str) -> None:
+    if stream_id == PRICE_BOOK or is_provider_stream(stream_id):
+        raise WrongStream(stream_id)
+
+
 def _account(scope: Scope, account_id: str) -> AccountState:
-    if account_id == PRICE_BOOK:
-        raise WrongStream(account_id)
+    _require_account_stream(account_id)
     if scope.account is None:
         raise AccountUnknown(account_id)
     return scope.account

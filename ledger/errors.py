@@ -4,7 +4,7 @@ LedgerError
 ├── Refused                     a command that the rules do not allow; nothing was written
 │   ├── InvalidAmount           not positive, too large to book, or no whole number
 │   ├── NotStorable             text with a NUL character, which Postgres cannot read back
-│   ├── WrongStream             money in the price book, or a price in an account
+│   ├── WrongStream             money in the price book, a price in an account, a fee in neither
 │   ├── AccountUnknown · KeyUnknown · KeyInactive
 │   ├── PlanOutdated            the hold was priced for another plan than the account is on
 │   ├── InsufficientFunds       the available balance does not cover the hold
@@ -18,6 +18,8 @@ LedgerError
 │   ├── TopupNotCredited        nothing can be taken back before it was credited
 │   ├── TopupMismatch           what was paid or taken back is not what was asked or credited
 │   ├── TopupOver               the top-up was credited, failed or expired before
+│   ├── PayoutUnknown           it was not initiated
+│   ├── PayoutOver              the payout failed before
 │   └── IdempotencyMismatch     the key was used before, for another command
 ├── LedgerUnavailable           Postgres cannot be reached; whether the command was carried out is not known
 │   └── LedgerOverloaded        too much is waiting for it: the command was not even taken
@@ -55,7 +57,7 @@ class NotStorable(Refused):
 
 
 class WrongStream(Refused):
-    """The price book is no account: it takes price events, and an account takes everything else."""
+    """The price book and payment providers are no accounts: each takes its own events, and an account all others."""
 
     def __init__(self, stream_id: str) -> None:
         super().__init__(f"this cannot happen to {stream_id}")
@@ -242,6 +244,22 @@ class TopupOver(Refused):
         super().__init__(f"top-up {topup_id} is over: {status}")
         self.topup_id = topup_id
         self.status = status
+
+
+class PayoutUnknown(Refused):
+    """The provider's payout was not initiated yet: it can be submitted again after that."""
+
+    def __init__(self, payout_id: str) -> None:
+        super().__init__(f"there is no payout {payout_id}")
+        self.payout_id = payout_id
+
+
+class PayoutOver(Refused):
+    """The payout failed before; what is paid then is another one."""
+
+    def __init__(self, payout_id: str) -> None:
+        super().__init__(f"payout {payout_id} has failed")
+        self.payout_id = payout_id
 
 
 class IdempotencyMismatch(Refused):

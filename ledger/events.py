@@ -1,11 +1,12 @@
 """Every event there is: the list of things that can happen to money, limits and prices.
 
-An event is an immutable fact of one stream. A stream is an account (its id is the stream's id) or the price book
-(``PRICE_BOOK``); within it events are numbered by a gapless ``seq``. The stored shape is append-only: new fields
-get defaults, no field changes its meaning or type; a changed meaning is a new event type.
+An event is an immutable fact of one stream. A stream is an account (its id is the stream's id), the price book
+(``PRICE_BOOK``), or a payment provider, whose events are in ``providers.py``; within it events are numbered by a
+gapless ``seq``. The stored shape is append-only: new fields get defaults, no field changes its meaning or type; a
+changed meaning is a new event type.
 
-Amounts are microcents of the account's currency and never negative; which side they take is said by the posting
-rules (``migrations``), never by a sign.
+Amounts are microcents of the account's currency, or of the one that the event names, and never negative; which side
+they take is said by the posting rules (``migrations``), never by a sign.
 """
 
 from collections.abc import Callable
@@ -15,14 +16,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from ledger.bases import EventBase
 from ledger.money import Microcents
+from ledger.providers import ProviderEvent
 
 #: The stream of the price book. Account ids begin with ``acct_``, so that it can never be one.
 PRICE_BOOK: Final = "prices"
-
-
-class EventBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """What all events share: the tag ``type``. When it happened is the stored event's ``at``."""
 
 
 # --- accounts and the money on them
@@ -369,7 +368,7 @@ AccountEvent = (
     | ChargeRerated
 )
 PriceBookEvent = ProgramPublished | ProgramAssigned | ProgramRetired | RatePublished
-Event = AccountEvent | PriceBookEvent
+Event = AccountEvent | PriceBookEvent | ProviderEvent
 
 #: What a hold is charged by: any number of draws, and at most one settlement.
 Charge = HoldSettled | HoldSettledLate | HoldDrawn

@@ -42,6 +42,14 @@ from ledger.events import (
 )
 from ledger.limits import month_of
 from ledger.money import ZERO, Microcents
+from ledger.providers import (
+    BreakResolved,
+    PayoutFailed,
+    PayoutInitiated,
+    PayoutPaid,
+    ProcessorFeeCharged,
+    is_provider_stream,
+)
 from ledger.state import NO_CURRENCY, AccountState, HoldState, KeyState, Scope
 from ledger.topups import credited_by, topup_after
 
@@ -104,6 +112,8 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
             return Scope(_moved(account, at), replace(key, is_active=False), hold)
         case ProgramPublished() | ProgramAssigned() | ProgramRetired() | RatePublished():
             return Scope(_moved(account, at), key, hold)
+        case ProcessorFeeCharged() | PayoutInitiated() | PayoutPaid() | PayoutFailed() | BreakResolved():
+            return Scope(_moved(account, at))
         case AccountOpened():
             raise LedgerCorrupt(f"{stream_id} is opened twice")
         case _:
@@ -113,7 +123,7 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
 def _opened(event: Event, stream_id: str, at: datetime) -> AccountState:
     if isinstance(event, AccountOpened):
         currency = event.currency
-    elif stream_id == PRICE_BOOK:
+    elif stream_id == PRICE_BOOK or is_provider_stream(stream_id):
         currency = NO_CURRENCY
     else:
         raise LedgerCorrupt(f"{stream_id}: its first event is not account.opened")

@@ -42,6 +42,7 @@ from ledger.events import (
 from ledger.evolve import evolve, placed_hold
 from ledger.idempotency import idempotency_key_of, key_of_what_is_rerated
 from ledger.money import Microcents
+from ledger.providers import PayoutCommand, PayoutState, keys_of_payout, payout_after
 from ledger.state import AccountState, Books, ChargeState, HoldState, KeyState, Scope, TopupState
 from ledger.topups import repeated_at
 
@@ -174,6 +175,8 @@ class Group:
                 scope = replace(scope, expired=self._expired_hold(command))
             elif isinstance(command, CreditTopup):
                 scope = replace(scope, paid_for=self._payments.get((command.provider, command.payment_id)))
+            elif isinstance(command, PayoutCommand):
+                scope = replace(scope, payout=self._payout(command))
             at = self._now if scope.account is None else max(self._now, scope.account.at)
             try:
                 event = decide(scope, command, at=at, now=self._now)
@@ -300,13 +303,21 @@ class Group:
         key = key_of_what_is_rerated(command)
         found: Past | StoredEvent | Appended | None
         if key is not None:
-            row = self._rows_by_key.get((command.stream_id, key))
-            found = self.loaded.pasts.get((command.stream_id, key)) if row is None else self.rows[row]
+            found = self._by_key(command.stream_id, key)
         else:
             _, found = self._last_of(command.hold_id)
         if found is None or found.stream_id != command.stream_id:
             return None
         return _charge_after(found.event, found.seq)
+
+    def _payout(self, command: PayoutCommand) -> PayoutState | None:
+        found = [self._by_key(command.stream_id, key) for key in keys_of_payout(command.payout_id)]
+        return payout_after(each.event for each in found if each is not None)
+
+    def _by_key(self, stream_id: str, key: str) -> Past | Appended | None:
+        """What was written under an idempotency key, before this group or in it."""
+        row = self._rows_by_key.get((stream_id, key))
+        return self.loaded.pasts.get((stream_id, key)) if row is None else self.rows[row]
 
     def _ended_before(self, command: Command, scope: Scope) -> Outcome:
         """The outcome for a hold that is not open: the same end again is a replay, any other is refused."""

@@ -12,6 +12,7 @@ from ledger.commands import Command, CreateKey, CreditTopup, DeleteKey, HoldComm
 from ledger.events import HoldPlaced, HoldSettledLate
 from ledger.group import Appended, EndEvent, Group, Loaded, Past
 from ledger.idempotency import idempotency_key_of, key_of_what_is_rerated
+from ledger.providers import PayoutCommand, keys_of_payout
 from ledger.reading import stored_event
 from ledger.sql import load_queries
 from ledger.state import AccountState, Books, HoldState, KeyState, TopupState
@@ -38,6 +39,8 @@ async def load_group(
     asked = [(c.stream_id, key) for c in commands if (key := idempotency_key_of(c)) is not None]
     reratings = [c for c in commands if isinstance(c, RerateCharge)]
     asked += [(c.stream_id, key) for c in reratings if (key := key_of_what_is_rerated(c)) is not None]
+    payouts = {(c.stream_id, c.payout_id) for c in commands if isinstance(c, PayoutCommand)}
+    asked += [(stream, key) for stream, payout_id in payouts for key in keys_of_payout(payout_id)]
     record = await connection.fetchrow(
         _queries["lock_group"],
         shard,

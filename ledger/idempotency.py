@@ -25,6 +25,14 @@ from ledger.commands import (
     SettleHold,
     VoidHold,
 )
+from ledger.providers import (
+    ChargeProcessorFee,
+    FailPayout,
+    InitiatePayout,
+    PayPayout,
+    ResolveBreak,
+    provider_key_of,
+)
 
 
 def idempotency_key_of(command: Command) -> str | None:
@@ -53,6 +61,8 @@ def idempotency_key_of(command: Command) -> str | None:
             return f"plan:{command.idempotency_key}"
         case RecordPriceEvent():
             return f"price:{command.idempotency_key}"
+        case ChargeProcessorFee() | InitiatePayout() | PayPayout() | FailPayout() | ResolveBreak():
+            return provider_key_of(command)
         case OpenAccount():
             return "open"
         case CreateKey():

@@ -12,8 +12,9 @@ import msgspec
 
 from ledger.events import AutomaticTopup, Event, Paid, PriceRef, ReversalKind
 from ledger.money import ZERO, Microcents
+from ledger.providers import PayoutState
 
-#: ISO 4217 for "no currency": the price book is a stream without money.
+#: ISO 4217 for "no currency": in the streams of the price book and of payment providers is nobody's money.
 NO_CURRENCY = "XXX"
 
 
@@ -161,6 +162,7 @@ class Scope(msgspec.Struct, frozen=True):
     expired: HoldState | None = None  # of a settlement: its hold, where that expired and was not settled since
     topup: TopupState | None = None
     paid_for: str | None = None  # of a crediting: the top-up that its payment was credited to before
+    payout: PayoutState | None = None  # of a provider's command
 
 
 class Books:

@@ -207,6 +207,14 @@ async def _check_postings(connection: asyncpg.Connection, shard: int, books: Boo
         Finding(f"position {row['position']}", "credits a payment that was credited before")
         for row in await connection.fetch(_queries["payments_credited_again"], shard)
     ]
+    findings += [
+        Finding(f"position {row['position']}", "does not follow from what happened to its payout before")
+        for row in await connection.fetch(_queries["broken_payouts"], shard)
+    ]
+    findings += [
+        Finding(f"position {row['position']}", "charges a processor's fee that was charged before")
+        for row in await connection.fetch(_queries["fees_charged_again"], shard)
+    ]
     posted = {row["account_id"]: row for row in await connection.fetch(_queries["posted_by_account"], shard)}
     for account in books.accounts.values():
         row = posted.get(account.account_id, {"available": 0, "held": 0, "spent": 0, "credited": 0})

@@ -161,7 +161,7 @@ SELECT position FROM (
 ) credited WHERE nth > 1 ORDER BY position LIMIT 1000
 
 -- posted_by_account --
--- What the postings make of each account. $1 shard
+-- What the postings make of each account; what a provider does with our money is nobody's balance. $1 shard
 SELECT account_id,
        coalesce(sum(signed) FILTER (WHERE ledger_account = 'customer_available'), 0)::bigint AS available,
        coalesce(sum(signed) FILTER (WHERE ledger_account = 'customer_held'), 0)::bigint AS held,
@@ -169,7 +169,36 @@ SELECT account_id,
        coalesce(-sum(signed) FILTER (
            WHERE ledger_account IN ('credit_grants', 'adjustments', 'processor_clearing')), 0)::bigint AS credited
 FROM (SELECT *, amount_microcents * CASE side WHEN 'credit' THEN 1 ELSE -1 END AS signed FROM postings) p
-WHERE shard = $1 GROUP BY account_id
+WHERE shard = $1 AND account_id NOT LIKE 'provider:%' GROUP BY account_id
+
+-- broken_payouts --
+-- Events of payouts that do not follow from those before: paid or failed without a beginning, twice, after it failed, or
+-- with another amount. $1 shard
+SELECT position FROM (
+    SELECT e.position, e.type, p.*,
+           first_value(e.type) OVER payout AS began, first_value(p.amount_microcents) OVER payout AS amount,
+           first_value(p.currency) OVER payout AS money,
+           count(*) FILTER (WHERE e.type = 'payout.paid') OVER before AS paid_before,
+           count(*) FILTER (WHERE e.type = 'payout.failed') OVER before AS failed_before,
+           row_number() OVER payout AS nth
+    FROM events e CROSS JOIN json_to_record(e.payload) AS p (
+        payout_id text, amount_microcents bigint, in_transit_microcents bigint, paid_microcents bigint, currency text)
+    WHERE e.shard = $1 AND e.type LIKE 'payout.%'
+    WINDOW payout AS (PARTITION BY e.stream_id, p.payout_id ORDER BY e.position),
+           before AS (payout ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+) p
+WHERE began <> 'payout.initiated' OR (type = 'payout.initiated') <> (nth = 1) OR failed_before > 0 OR money <> currency
+   OR (type = 'payout.paid' AND (paid_before > 0 OR amount_microcents <> amount))
+   OR (type = 'payout.failed' AND (in_transit_microcents, paid_microcents)
+       <> (CASE paid_before WHEN 0 THEN amount ELSE 0 END, CASE paid_before WHEN 0 THEN 0 ELSE amount END))
+ORDER BY position LIMIT 1000
+
+-- fees_charged_again --
+-- $1 shard
+SELECT position FROM (
+    SELECT position, row_number() OVER (PARTITION BY stream_id, payload ->> 'reference' ORDER BY position) AS nth
+    FROM events WHERE shard = $1 AND type = 'processor_fee.charged'
+) charged WHERE nth > 1 ORDER BY position LIMIT 1000
 
 -- missing_guards --
 -- What holds the log together in the database itself, and is not there or switched off.

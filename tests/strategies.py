@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -36,6 +36,7 @@ from ledger import (
     VoidHold,
 )
 from ledger import events as e
+from ledger import providers as p
 from ledger.money import MAX_AMOUNT
 
 PRICE = PriceRef(program="list", version=1, digest="ab" * 32)
@@ -248,6 +249,9 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "charged_microcents": booked,
     "refunded_microcents": booked,
     "total_microcents": booked,
+    "in_transit_microcents": booked,
+    "paid_microcents": booked,
+    "happened_at": moments,
     "asked": paid,
     "paid": paid,
     "kind": reversal_kinds,
@@ -279,9 +283,15 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
 _optional_texts = ("key_id", "request_id", "backend", "operation", "plan", "account_id")
 
 
+break_kinds = st.sampled_from(get_args(p.BreakKind))
+
+
 def events_of(kind: Any) -> st.SearchStrategy[Any]:
     """Any event of one type, with every field filled."""
-    return st.builds(kind, **{name: _fields.get(name, texts) for name in kind.__struct_fields__})
+    fields = {name: _fields.get(name, texts) for name in kind.__struct_fields__}
+    if kind is p.BreakResolved:
+        fields["kind"] = break_kinds
+    return st.builds(kind, **fields)
 
 
 events = st.one_of([events_of(kind) for kind in e.Event.__args__])
@@ -299,6 +309,40 @@ price_commands = st.builds(
     price_events,
 )
 commands = st.one_of(account_commands, account_commands, account_commands, price_commands)
+
+_of_a_payout: dict[str, st.SearchStrategy[Any]] = {
+    "stream_id": st.sampled_from((p.provider_stream("stripe"), p.provider_stream("stripe"), p.provider_stream("usdc"))),
+    "payout_id": st.sampled_from(("po_1", "po_2", "po_3")),
+}
+payout_initiations = st.builds(
+    p.InitiatePayout,
+    **_of_a_payout,
+    amount_microcents=amounts,
+    currency=st.sampled_from(("USD", "USD", "EUR")),
+    happened_at=st.just(NEW_YEARS_EVE),
+)
+provider_commands = st.one_of(
+    *(payout_initiations, payout_initiations),
+    st.builds(p.PayPayout, **_of_a_payout),
+    st.builds(p.FailPayout, **_of_a_payout, reason=st.just("failed")),
+    st.builds(
+        p.ChargeProcessorFee,
+        stream_id=_of_a_payout["stream_id"],
+        reference=st.sampled_from(("txn_1", "txn_2", "txn_3")),
+        currency=st.sampled_from(("USD", "USD", "EUR")),
+        amount_microcents=st.one_of(amounts, small_amounts.map(lambda amount: -amount)),
+        happened_at=st.just(NEW_YEARS_EVE),
+    ),
+    st.builds(
+        p.ResolveBreak,
+        stream_id=_of_a_payout["stream_id"],
+        provider=st.sampled_from(("stripe", "stripe", "usdc")),
+        break_id=st.sampled_from(("brk_1", "brk_2")),
+        kind=break_kinds,
+        reason=st.just("asked them"),
+        resolved_by=st.just("ann"),
+    ),
+)
 
 
 def prefixed(command: Any, prefix: str) -> Any:

@@ -7,8 +7,10 @@ import pytest
 
 from ledger import Ledger, RecordPriceEvent
 from ledger.events import Event
+from ledger.providers import ProviderCommand
 from tests.integration.ledger.stored import broken_rules
 from tests.strategies import prefixed
+from tests.unit.ledger.provider_scenes import fail_payout, fee, pay_out, payout, resolve
 from tests.unit.ledger.scenes import (
     adjust,
     credit,
@@ -88,6 +90,19 @@ JOURNALS = [
         [("processor_clearing", "debit", 70), ("customer_available", "credit", 70)],
     ),
     ([publish()], []),
+    ([fee(7)], [("processor_fees", "debit", 7), ("processor_clearing", "credit", 7)]),
+    ([fee(-7, "txn_2")], [("processor_clearing", "debit", 7), ("processor_fees", "credit", 7)]),
+    ([payout(90)], [("cash_in_transit", "debit", 90), ("processor_clearing", "credit", 90)]),
+    ([payout(90), pay_out()], [("cash", "debit", 90), ("cash_in_transit", "credit", 90)]),
+    (
+        [payout(80, "po_2"), fail_payout("po_2")],
+        [("processor_clearing", "debit", 80), ("cash_in_transit", "credit", 80)],
+    ),
+    (
+        [payout(70, "po_3"), pay_out("po_3"), fail_payout("po_3")],
+        [("processor_clearing", "debit", 70), ("cash", "credit", 70)],
+    ),
+    ([resolve()], []),
 ]
 
 
@@ -96,8 +111,8 @@ async def test_every_event_posts_its_journal_and_balances(ledger: Ledger, admin:
     positions = []
     for number, (commands, _) in enumerate(JOURNALS):
         for command in [open_account(), grant(100), *commands]:
-            is_price = isinstance(command, RecordPriceEvent)
-            last = await ledger.submit(command if is_price else prefixed(command, f"{number}_"))
+            is_of_an_account = not isinstance(command, RecordPriceEvent | ProviderCommand)
+            last = await ledger.submit(prefixed(command, f"{number}_") if is_of_an_account else command)
         positions.append(last.stored.position)
 
     posted: dict[int, list[tuple[Any, ...]]] = {position: [] for position in positions}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ledger import PRICE_BOOK, PriceRef, new_id
+from ledger import PRICE_BOOK, PriceRef, new_id, provider_stream
 from ledger.errors import AccountUnknown
 from ledger.money import MAX_AMOUNT
 from tests.unit.ledger.scenes import (
@@ -303,11 +303,12 @@ def test_a_key_id_that_another_account_has_is_refused() -> None:
     assert not scene.log.books.keys["key_1"].is_active
 
 
+@pytest.mark.parametrize("stream_id", [PRICE_BOOK, provider_stream("stripe")])
 @pytest.mark.parametrize("command", [*ABOUT_AN_ACCOUNT[:6], open_account()])
-def test_the_price_book_is_no_account(command: Any) -> None:
+def test_the_price_book_and_a_payment_provider_are_no_accounts(command: Any, stream_id: str) -> None:
     scene = funded(100, publish())
 
-    refusal = scene.refusal(replace(command, stream_id=PRICE_BOOK))
+    refusal = scene.refusal(replace(command, stream_id=stream_id))
 
     assert type(refusal).__name__ in ("WrongStream", "HoldUnknown", "KeyUnknown")
 

@@ -94,7 +94,9 @@ def test_what_is_no_event_is_not_read_as_one(payload: str) -> None:
 
 
 def test_event_types_are_nouns_with_a_verb_in_the_past() -> None:
-    assert all(tag.count(".") == 1 and tag.removesuffix("_late").endswith(("ed", "drawn", "pending")) for tag in KINDS)
+    assert all(
+        tag.count(".") == 1 and tag.removesuffix("_late").endswith(("ed", "drawn", "paid", "pending")) for tag in KINDS
+    )
 
 
 def _required(kind: Any) -> list[str]:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ledger import CreateKey, GrantCredit, OpenAccount
 from ledger.events import Event, ProgramAssigned, ProgramRetired, RatePublished, TopupEvent
+from ledger.providers import ProviderEvent
 from tests import strategies
 from tests.unit.ledger.machine import ModelledBooks
 
@@ -77,8 +78,8 @@ class HoldsMachine(ModelledBooks):
 
 
 #: Events that no command of the sequences makes: of the price book, because to the ledger they are all alike, and those
-#: of top-ups, which have sequences of their own.
-OTHER_EVENTS = (ProgramAssigned, ProgramRetired, RatePublished, *TopupEvent.__args__)
+#: of top-ups and of providers, which have sequences of their own.
+OTHER_EVENTS = (ProgramAssigned, ProgramRetired, RatePublished, *TopupEvent.__args__, *ProviderEvent.__args__)
 
 #: What the random sequences must have met: a generator that is too tidy proves nothing.
 EVERY_OUTCOME = {
