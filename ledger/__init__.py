@@ -7,6 +7,7 @@ price or a request is; nothing here imports another room.
 
 from ledger.commands import (
     AdjustBalance,
+    AssignDepositAddress,
     ChangeAutomaticTopup,
     ChangePlan,
     CreateKey,
@@ -63,6 +64,7 @@ __all__ = [
     "UNREACHABLE",
     "AccountState",
     "AdjustBalance",
+    "AssignDepositAddress",
     "AutomaticTopup",
     "ChangeAutomaticTopup",
     "ChangePlan",

@@ -110,6 +110,16 @@ class ChangeAutomaticTopup(CommandBase, frozen=True, kw_only=True, tag=True):
     idempotency_key: str
 
 
+class AssignDepositAddress(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Give the account an address for coins. The caller chooses an index that was not used; the database holds it to
+    that."""
+
+    index: int
+    address: str
+    key_fingerprint: str
+    idempotency_key: str
+
+
 class ChangePlan(CommandBase, frozen=True, kw_only=True, tag=True):
     """Price the account's requests for this plan; None = the list price."""
 
@@ -214,7 +224,7 @@ class RecordPriceEvent(CommandBase, frozen=True, kw_only=True, tag=True):
 
 HoldCommand = PlaceHold | ExtendHold | DrawHold | SettleHold | VoidHold | ExpireHold | RerateCharge
 TopupCommand = RequestTopup | MarkTopupPending | CreditTopup | ReverseTopup | ReinstateTopup | FailTopup | ExpireTopup
-KeyedCommand = GrantCredit | AdjustBalance | ChangeAutomaticTopup | ChangePlan | RecordPriceEvent
+KeyedCommand = GrantCredit | AdjustBalance | AssignDepositAddress | ChangeAutomaticTopup | ChangePlan | RecordPriceEvent
 Command = OpenAccount | CreateKey | DeleteKey | HoldCommand | TopupCommand | KeyedCommand | ProviderCommand
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 from ledger.amounts import bookable, positive
 from ledger.commands import (
     AdjustBalance,
+    AssignDepositAddress,
     ChangeAutomaticTopup,
     ChangePlan,
     Command,
@@ -57,6 +58,7 @@ from ledger.events import (
     BalanceAdjusted,
     ChargeRerated,
     CreditGranted,
+    DepositAddressAssigned,
     Event,
     HoldDrawn,
     HoldExpired,
@@ -128,6 +130,11 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
             return topup_event(scope, command)
         case ChangeAutomaticTopup():
             return _change_automatic_topup(scope, command)
+        case AssignDepositAddress():
+            _account(scope, command.stream_id)
+            return DepositAddressAssigned(
+                index=command.index, address=command.address, key_fingerprint=command.key_fingerprint
+            )
         case ChangePlan():
             _account(scope, command.stream_id)
             return PlanChanged(plan=command.plan, changed_by=command.changed_by)

@@ -141,6 +141,14 @@ class AutomaticTopupChanged(EventBase, frozen=True, kw_only=True, tag="automatic
     changed_by: str
 
 
+class DepositAddressAssigned(EventBase, frozen=True, kw_only=True, tag="deposit_address.assigned"):
+    """Coins that are sent to this address are the account's, for ever. An account may have several."""
+
+    index: int  # in the path that the address is derived by; used once in a log shard, whatever the key
+    address: str  # with its checksum
+    key_fingerprint: str  # hex, of the extended public key that it is derived from
+
+
 # --- keys and their limits
 
 
@@ -354,6 +362,7 @@ AccountEvent = (
     | CreditGranted
     | BalanceAdjusted
     | TopupEvent
+    | DepositAddressAssigned
     | AutomaticTopupChanged
     | PlanChanged
     | KeyCreated

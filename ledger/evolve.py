@@ -17,6 +17,7 @@ from ledger.events import (
     BalanceAdjusted,
     ChargeRerated,
     CreditGranted,
+    DepositAddressAssigned,
     Event,
     HoldDrawn,
     HoldExpired,
@@ -110,7 +111,7 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
             if key is None:
                 raise LedgerCorrupt(f"{stream_id}: key {event.key_id} is deleted before it was created")
             return Scope(_moved(account, at), replace(key, is_active=False), hold)
-        case ProgramPublished() | ProgramAssigned() | ProgramRetired() | RatePublished():
+        case DepositAddressAssigned() | ProgramPublished() | ProgramAssigned() | ProgramRetired() | RatePublished():
             return Scope(_moved(account, at), key, hold)
         case ProcessorFeeCharged() | PayoutInitiated() | PayoutPaid() | PayoutFailed() | BreakResolved():
             return Scope(_moved(account, at))

@@ -2,6 +2,7 @@
 
 from ledger.commands import (
     AdjustBalance,
+    AssignDepositAddress,
     ChangeAutomaticTopup,
     ChangePlan,
     Command,
@@ -55,6 +56,8 @@ def idempotency_key_of(command: Command) -> str | None:
             return f"grant:{command.idempotency_key}"
         case AdjustBalance():
             return f"adjust:{command.idempotency_key}"
+        case AssignDepositAddress():
+            return f"deposit-address:{command.idempotency_key}"
         case ChangeAutomaticTopup():
             return f"automatic-topup:{command.idempotency_key}"
         case ChangePlan():

@@ -207,7 +207,8 @@ WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = expected AND tgrelid = '
 UNION ALL
 SELECT expected FROM unnest(ARRAY['events_pkey', 'events_stream_seq_key', 'events_hold_placed_and_ended_once',
                                   'events_hold_settled_late_once', 'events_idempotency_key',
-                                  'events_topup_requested_and_credited_once', 'events_payment_credited_once']) expected
+                                  'events_topup_requested_and_credited_once', 'events_payment_credited_once',
+                                  'events_deposit_index_assigned_once', 'events_deposit_address_assigned_once']) expected
 WHERE NOT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(expected) AND indisunique AND indisvalid)
 
 -- stored_accounts --

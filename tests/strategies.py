@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ledger import (
     PRICE_BOOK,
     AdjustBalance,
+    AssignDepositAddress,
     AutomaticTopup,
     ChangeAutomaticTopup,
     ChangePlan,
@@ -113,6 +114,14 @@ automatic_topup_changes = st.builds(
     stream_id=likely_account_ids,
     automatic_topup=st.none() | automatic_topups,
     changed_by=st.just("user_1"),
+    idempotency_key=st.sampled_from("abc"),
+)
+address_assignments = st.builds(
+    AssignDepositAddress,
+    stream_id=likely_account_ids,
+    index=st.integers(0, 2**31 - 1),
+    address=st.just("0x00"),
+    key_fingerprint=st.just("00000000"),
     idempotency_key=st.sampled_from("abc"),
 )
 key_creations = st.builds(
@@ -221,7 +230,8 @@ topup_commands = st.one_of(
 )
 hold_commands = st.one_of(extensions, draws, draws, settlements, voids, expiries, reratings)
 account_commands = st.one_of(
-    *(opens, grants, adjustments, plan_changes | automatic_topup_changes, key_creations, key_deletions),
+    *(opens, grants, adjustments, plan_changes | automatic_topup_changes),
+    *(key_creations | address_assignments, key_deletions),
     *(placings, placings, placings, hold_commands),
 )
 
@@ -257,6 +267,7 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "kind": reversal_kinds,
     "charge_seq": st.integers(min_value=1, max_value=2**62),
     "ordinal": st.integers(min_value=1, max_value=10_000),
+    "index": st.integers(min_value=0, max_value=2**31 - 1),
     "overrun_microcents": booked,
     "debt_microcents": booked,
     "credited_microcents": booked,

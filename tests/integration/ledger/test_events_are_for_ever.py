@@ -115,6 +115,19 @@ async def test_the_database_refuses_a_second_credit_of_a_topup_or_of_a_payment(p
             await insert(pool, type="topup.credited", stream_id="acct_b", position=100, payload=payload)
 
 
+async def test_the_database_refuses_to_assign_an_index_or_an_address_twice(pool: asyncpg.Pool) -> None:
+    assigned = '{"index":%s,"address":"%s","key_fingerprint":"00000000"}'
+    await insert(pool, type="deposit_address.assigned", payload=assigned % (7, "0xa"))
+
+    for index, address, constraint in (
+        (7, "0xb", "events_deposit_index_assigned_once"),
+        (8, "0xa", "events_deposit_address_assigned_once"),
+    ):
+        payload = assigned % (index, address)
+        with pytest.raises(asyncpg.UniqueViolationError, match=constraint):
+            await insert(pool, type="deposit_address.assigned", stream_id="acct_b", position=100, payload=payload)
+
+
 async def test_the_database_takes_any_number_of_other_events_of_a_topup(pool: asyncpg.Pool) -> None:
     for n, kind in enumerate(["topup.pending", "topup.reversed", "topup.reversed", "topup.pending"]):
         await insert(pool, type=kind, payload='{"topup_id":"topup_1"}', seq=100 + n, position=100 + n)

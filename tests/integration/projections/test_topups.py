@@ -99,6 +99,8 @@ async def test_after_a_rebuild_topups_go_on_where_they_were(topped_up: Ledger, a
         ("DELETE FROM topup_states WHERE topup_id = 'topup_2'", "top-up topup_2: follows from the events"),
         ("DROP TABLE topup_states", "table topup_states: is not there"),
         ("DROP INDEX events_payment_credited_once", "events_payment_credited_once: is missing"),
+        ("DROP INDEX events_deposit_index_assigned_once", "events_deposit_index_assigned_once: is missing"),
+        ("DROP INDEX events_deposit_address_assigned_once", "events_deposit_address_assigned_once: is missing"),
         ("DROP INDEX events_topup_requested_and_credited_once", "events_topup_requested_and_credited_once: is missing"),
         (
             "DELETE FROM posting_rules WHERE ledger_account = 'processor_clearing'",

@@ -10,6 +10,7 @@ from typing import Any
 
 from ledger import (
     AdjustBalance,
+    AssignDepositAddress,
     ChangeAutomaticTopup,
     ChangePlan,
     CreateKey,
@@ -151,6 +152,9 @@ class Model:
         if not reasons:
             account["automatic"] = wanted
         return reasons
+
+    def _assign_address(self, command: AssignDepositAddress, account: Any, at: datetime, now: datetime) -> set[str]:
+        return _unless(account, "AccountUnknown")
 
     def _create_key(self, command: CreateKey, account: Any, at: datetime, now: datetime) -> set[str]:
         reasons = _unless(account, "AccountUnknown")
@@ -341,7 +345,14 @@ def _names_of(command: Any) -> list[tuple[str, str]]:
     match command:
         case OpenAccount():
             return [(command.stream_id, "opened")]
-        case GrantCredit() | AdjustBalance() | ChangePlan() | ChangeAutomaticTopup() | RecordPriceEvent():
+        case (
+            GrantCredit()
+            | AdjustBalance()
+            | AssignDepositAddress()
+            | ChangePlan()
+            | ChangeAutomaticTopup()
+            | RecordPriceEvent()
+        ):
             return [(command.stream_id, f"{type(command).__name__} {command.idempotency_key}")]
         case CreateKey() | DeleteKey():
             return [(command.stream_id, f"{type(command).__name__} {command.key_id}")]
@@ -393,6 +404,7 @@ _JUDGES: dict[type, Any] = {
     OpenAccount: Model._open,
     GrantCredit: Model._grant,
     AdjustBalance: Model._adjust,
+    AssignDepositAddress: Model._assign_address,
     ChangeAutomaticTopup: Model._change_automatic_topup,
     ChangePlan: Model._change_plan,
     CreateKey: Model._create_key,

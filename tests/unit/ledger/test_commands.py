@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ledger import (
     PRICE_BOOK,
     AdjustBalance,
+    AssignDepositAddress,
     ChangePlan,
     CreateKey,
     DeleteKey,
@@ -99,6 +100,13 @@ STORED = [
         top_up_below(None, key="k"),
         "automatic-topup:k",
         "e8f5e82978a0a91a47e0765e4ae24749e6921226fa016c8c38d3c665f78b977f",
+    ),
+    (
+        AssignDepositAddress(
+            stream_id="acct_a", index=7, address="0x00", key_fingerprint="00000000", idempotency_key="k"
+        ),
+        "deposit-address:k",
+        "0307138b66e1a3bcef127c9b18698cdc3063308fc823386d40bf47bd58ded5d7",
     ),
     (CORRECTION, "rerate:1:hold_1", "8eafb018670b69b2b87d7aca5d44f326e19932c4df681083f3ef0ae3e4ad8f56"),
     (
