@@ -12,7 +12,7 @@ from msgspec import Meta
 from accounts.authentication import Authenticator
 from accounts.fields import Name
 from accounts.keys import Keys, NamedKey
-from accounts.principals import Principal, require_account
+from accounts.principals import Principal, require_account, require_no_limits
 from accounts.refusals import as_api_errors
 from ledger import Microcents
 from ledger.limits import month_of
@@ -96,7 +96,7 @@ class KeyRoutes:
         principal = await self._authenticator.authenticate(request)
         account_id = require_account(principal)
         body = await read_json(request, NewKeyBody)
-        await self._refuse_limited_key(principal, account_id)
+        await self._require_no_limits(principal, account_id)
         key = await self._keys.create(
             account_id,
             user_id=principal.user_id,
@@ -124,17 +124,13 @@ class KeyRoutes:
     async def delete_key(self, request: web.Request) -> web.Response:
         principal = await self._authenticator.authenticate(request)
         account_id = require_account(principal)
-        await self._refuse_limited_key(principal, account_id)
+        await self._require_no_limits(principal, account_id)
         with as_api_errors():
             await self._keys.delete(account_id, request.match_info["id"])
         return web.Response(status=204)
 
-    async def _refuse_limited_key(self, principal: Principal, account_id: str) -> None:
-        """A key with a limit could make itself one without. Whoever logs in, or has a key without limits, may."""
-        for key in await self._keys.of_account(account_id):
-            state = key.state
-            if state.key_id == principal.key_id and (state.rate_limit_rpm, state.monthly_budget) != (None, None):
-                raise ApiError("forbidden", "a key with limits cannot make or delete keys; log in")
+    async def _require_no_limits(self, principal: Principal, account_id: str) -> None:
+        require_no_limits(principal, [key.state for key in await self._keys.of_account(account_id)])
 
 
 def key_answer(key: NamedKey, now: datetime) -> KeyAnswer:

@@ -1,10 +1,12 @@
 """Who asks: a key, a user's session, or an operator's program."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
 from accounts.tokens import Kind
+from ledger import KeyState
 from wire import ApiError
 
 #: customer: one's own account. finance: every account, reading. admin: granting and adjusting as well.
@@ -33,3 +35,13 @@ def require_account(principal: Principal) -> str:
     if principal.account_id is None:
         raise ApiError("forbidden", "a service token has no account of its own; use a key or a session")
     return principal.account_id
+
+
+def require_no_limits(principal: Principal, keys: Iterable[KeyState]) -> None:
+    """Whoever logs in, or has a key without limits, may change the account; ``keys`` are the account's.
+
+    A key with a limit could make itself one without. Raises ApiError forbidden.
+    """
+    for key in keys:
+        if key.key_id == principal.key_id and (key.rate_limit_rpm, key.monthly_budget) != (None, None):
+            raise ApiError("forbidden", "a key with limits cannot change its account; log in")

@@ -30,6 +30,11 @@ NOT_DERIVED: Mapping[str, str] = {
     "service_tokens": "credentials, not money",
     "stored_answers": "answers to requests with an Idempotency-Key: personal data, kept for a day; charges are events",
     "payment_notifications": "what payment providers told us: personal data; what came of it is events",
+    "webhook_endpoints": "personal data and credentials, not money",
+    "notices": "what accounts were told, for some weeks: sent once, whatever is rebuilt",
+    "notice_attempts": "what became of sending it",
+    "low_balance_thresholds": "when an account wants to be told, not money",
+    "notice_checkpoints": "how far the log was followed for notices: made once, whatever is rebuilt",
     "operator_requests": "what an operator's Idempotency-Key was used for; grants and adjustments are events",
 }
 

@@ -39,6 +39,7 @@ from inference_proxy import (
     translate,
 )
 from ledger import UNREACHABLE, Lease, Ledger, new_id, new_worker_id
+from notices import EndpointRoutes, Endpoints, SigningSecrets, Targets
 from payments import AlipayCheckouts, AlipayRoutes, PaymentsConfig, Roads, StripeRoutes, TopupRoutes, open_roads
 from projections import usage_routes
 from tollgate.database import connect, create_pool
@@ -129,10 +130,9 @@ async def gate_app(
             *_account_routes(settings, ledger, tokens, authenticator, clock),
             *usage_routes(ledger, authenticator, clock),
             *_topup_routes(roads, ledger, prices, authenticator, clock),
+            *_notice_routes(settings, ledger, secret, authenticator, clock),
         ]
-        app = build_app(routes, pool, backends)
-        app[GATE] = gate
-        yield app
+        yield build_app(routes, gate, pool, backends)
 
 
 def _account_routes(
@@ -168,9 +168,19 @@ def _topup_routes(
     ]
 
 
-def build_app(routes: list[Route], pool: asyncpg.Pool, backends: BackendPool) -> web.Application:
+def _notice_routes(
+    settings: Settings, ledger: Ledger, secret: bytes, authenticator: Authenticator, clock: Callable[[], datetime]
+) -> list[Route]:
+    notices = settings.notices
+    targets = Targets(allow_http=notices.allow_http, allow_private=notices.allow_private_targets)
+    endpoints = Endpoints(ledger, SigningSecrets(secret), targets, clock=clock)
+    return EndpointRoutes(ledger, endpoints, authenticator).routes()
+
+
+def build_app(routes: list[Route], gate: Gate, pool: asyncpg.Pool, backends: BackendPool) -> web.Application:
     """The routes with what every answer shares: request id, native errors, health and the OpenAPI description."""
     app = web.Application(middlewares=[answer_errors])
+    app[GATE] = gate
     app.on_response_prepare.append(_add_request_id)
     service = _ServiceHandlers(pool, backends)
     routes = [*routes, *service.routes()]

@@ -82,6 +82,11 @@ class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     alipay: AlipaySettings = AlipaySettings()
 
 
+class NoticeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    allow_http: bool = False  # receivers without TLS
+    allow_private_targets: bool = False  # receivers on this host and in private networks
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of ``tollgate.toml``."""
 
@@ -91,6 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     proxy: ProxySettings = ProxySettings()
     prices: PriceSettings = PriceSettings()
     payments: PaymentSettings = PaymentSettings()
+    notices: NoticeSettings = NoticeSettings()
     models: list[Model] = []
     backends: list[BackendConfig] = []
 
