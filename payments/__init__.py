@@ -34,7 +34,7 @@ from payments.roads import PaymentsConfig, Roads, open_roads
 from payments.routes import TopupRoutes, idempotency_key_of
 from payments.stripe.api import StripeConfig
 from payments.stripe.road import StripeRoad, open_stripe
-from payments.stripe.routes import StripeRoutes
+from payments.stripe.routes import stripe_routes
 
 __all__ = [
     "AlipayCheckouts",
@@ -61,7 +61,6 @@ __all__ = [
     "Roads",
     "StripeConfig",
     "StripeRoad",
-    "StripeRoutes",
     "TopupClosed",
     "TopupNotFound",
     "TopupRoutes",
@@ -71,4 +70,5 @@ __all__ = [
     "open_alipay",
     "open_roads",
     "open_stripe",
+    "stripe_routes",
 ]

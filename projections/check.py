@@ -35,6 +35,7 @@ NOT_DERIVED: Mapping[str, str] = {
     "notice_attempts": "what became of sending it",
     "low_balance_thresholds": "when an account wants to be told, not money",
     "notice_checkpoints": "how far the log was followed for notices: made once, whatever is rebuilt",
+    "stripe_customers": "saved cards: personal data; what a card pays is top-ups, which are events",
     "operator_requests": "what an operator's Idempotency-Key was used for; grants and adjustments are events",
 }
 

@@ -11,7 +11,9 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] | None = None  # refuse with it, before any work
     message: str = "an error that was asked for"
     hang_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 0.0  # of silence before any work
+    stall_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 0.0  # of silence after the work
     lose_answer: bool = False  # do the work, then close the connection instead of answering
+    path: str = ""  # only requests whose path ends so
     times: Annotated[int, msgspec.Meta(ge=0)] | None = None  # only so many requests, then healthy again
 
 
@@ -26,11 +28,11 @@ class FaultBoard:
         self.standing = faults
         self._left = faults.times
 
-    def for_request(self) -> Faults:
-        """What holds for the next request, which is counted."""
+    def for_request(self, path: str) -> Faults:
+        """What holds for the next request, which is counted if it is one of those that are meant."""
+        if self._left == 0 or not path.endswith(self.standing.path):
+            return Faults()
         if self._left is None:
             return self.standing
-        if self._left == 0:
-            return Faults()
         self._left -= 1
         return self.standing

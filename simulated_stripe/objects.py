@@ -23,12 +23,27 @@ class StripeRefusal(Exception):
     """A request that Stripe would answer with an error of this status, type and code."""
 
     def __init__(
-        self, message: str, *, status: int = 400, kind: str = "invalid_request_error", code: str | None = None
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        kind: str = "invalid_request_error",
+        code: str | None = None,
+        decline_code: str | None = None,
+        payment: Object | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
         self.code = code
+        self.decline_code = decline_code
+        self.payment = payment  # the payment intent that was declined
+
+    @property
+    def error(self) -> Object:
+        """As it stands in an answer, and in the payment that was declined."""
+        declined = {} if self.decline_code is None else {"decline_code": self.decline_code}
+        return {"type": self.kind, "message": str(self), "code": self.code, **declined}
 
 
 class Books:
@@ -55,8 +70,6 @@ class Books:
 
     def create_session(self, fields: dict[str, Any], url: str) -> Object:
         """A Checkout Session of mode payment with prices given inline. ``url`` is where sessions are paid."""
-        if fields.get("mode") != "payment":
-            raise StripeRefusal("only sessions of mode payment are simulated")
         prices = [
             (item["price_data"], int(item.get("quantity", "1"))) for item in fields.get("line_items", {}).values()
         ]
@@ -66,7 +79,7 @@ class Books:
         total = sum(int(price["unit_amount"]) * quantity for price, quantity in prices)
         if total <= 0:
             raise StripeRefusal("the amount must be above zero", code="amount_too_small")
-        session = self._new(
+        session = self.new(
             "checkout.session",
             "cs_test",
             amount_subtotal=total,
@@ -90,9 +103,9 @@ class Books:
         return session
 
     def expire_session(self, session: Object) -> None:
-        _require(session["status"] == "open", "only open sessions can be expired")
+        require(session["status"] == "open", "only open sessions can be expired")
         session.update(status="expired", url=None)
-        self._tell("checkout.session.expired", session)
+        self.tell("checkout.session.expired", session)
 
     def pay_session(
         self, session: Object, *, later: bool = False, amount: int | None = None, currency: str | None = None
@@ -101,10 +114,11 @@ class Books:
 
         ``amount`` and ``currency`` are for payments that are not what the session asked for.
         """
-        _require(session["status"] == "open", "this session was paid or has expired")
+        require(session["mode"] == "payment", "this session is not for a payment")
+        require(session["status"] == "open", "this session was paid or has expired")
         session["amount_total"] = session["amount_total"] if amount is None else amount
         session["currency"] = session["currency"] if currency is None else currency
-        intent = self._new(
+        intent = self.new(
             "payment_intent",
             "pi",
             amount=session["amount_total"],
@@ -117,28 +131,29 @@ class Books:
         )
         session.update(status="complete", payment_intent=intent["id"], url=None)
         if later:
-            self._tell("checkout.session.completed", session)
+            self.tell("checkout.session.completed", session)
             return intent
         session["payment_status"] = "paid"
-        self._charge(intent)
-        self._tell("checkout.session.completed", session)
+        self.charge(intent)
+        self.tell("checkout.session.completed", session)
         return intent
 
     def settle_session(self, session: Object, *, succeeds: bool) -> None:
         """What became of a payment that was to take days."""
-        _require(session["status"] == "complete" and session["payment_status"] == "unpaid", "nothing is under way")
+        require(session["status"] == "complete" and session["payment_status"] == "unpaid", "nothing is under way")
         intent = self.get(session["payment_intent"], "payment_intent")
         if not succeeds:
             intent["status"] = "requires_payment_method"
-            self._tell("payment_intent.payment_failed", intent)
-            self._tell("checkout.session.async_payment_failed", session)
+            self.tell("payment_intent.payment_failed", intent)
+            self.tell("checkout.session.async_payment_failed", session)
             return
         session["payment_status"] = "paid"
-        self._charge(intent)
-        self._tell("checkout.session.async_payment_succeeded", session)
+        self.charge(intent)
+        self.tell("checkout.session.async_payment_succeeded", session)
 
-    def _charge(self, intent: Object) -> None:
-        charge = self._new(
+    def charge(self, intent: Object) -> None:
+        """What was to be paid is paid."""
+        charge = self.new(
             "charge",
             "ch",
             amount=intent["amount"],
@@ -154,8 +169,8 @@ class Books:
             status="succeeded",
         )
         intent.update(status="succeeded", amount_received=intent["amount"], latest_charge=charge["id"])
-        self._tell("charge.succeeded", charge)
-        self._tell("payment_intent.succeeded", intent)
+        self.tell("charge.succeeded", charge)
+        self.tell("payment_intent.succeeded", intent)
 
     # --- money that goes back
 
@@ -168,9 +183,9 @@ class Books:
                 f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left})",
                 code="charge_already_refunded" if left == 0 else None,
             )
-        _require(amount > 0, "the amount must be above zero")
-        _require(not charge["disputed"], "this charge is disputed", code="charge_disputed")
-        refund = self._new(
+        require(amount > 0, "the amount must be above zero")
+        require(not charge["disputed"], "this charge is disputed", code="charge_disputed")
+        refund = self.new(
             "refund",
             "re",
             amount=amount,
@@ -183,22 +198,22 @@ class Books:
         )
         charge["amount_refunded"] += amount
         charge["refunded"] = charge["amount_refunded"] == charge["amount"]
-        self._tell("refund.created", refund)
-        self._tell("charge.refunded", charge)
+        self.tell("refund.created", refund)
+        self.tell("charge.refunded", charge)
         return refund
 
     def fail_refund(self, refund: Object) -> None:
         """The payer's bank did not take the money: it is the seller's again."""
-        _require(refund["status"] == "succeeded", "this refund failed before")
+        require(refund["status"] == "succeeded", "this refund failed before")
         charge = self.get(refund["charge"], "charge")
         charge["amount_refunded"] -= refund["amount"]
         charge["refunded"] = False
         refund["status"] = "failed"
-        self._tell("refund.failed", refund)
+        self.tell("refund.failed", refund)
 
     def dispute(self, charge: Object, amount: int | None, *, inquiry: bool = False) -> Object:
         """The customer's bank takes the money back, or, by an inquiry, asks before it does."""
-        dispute = self._new(
+        dispute = self.new(
             "dispute",
             "du",
             amount=charge["amount"] if amount is None else amount,
@@ -210,26 +225,28 @@ class Books:
             status="warning_needs_response" if inquiry else "needs_response",
         )
         charge["disputed"] = True
-        self._tell("charge.dispute.created", dispute)
+        self.tell("charge.dispute.created", dispute)
         if not inquiry:
-            self._tell("charge.dispute.funds_withdrawn", dispute)
+            self.tell("charge.dispute.funds_withdrawn", dispute)
         return dispute
 
     def close_dispute(self, dispute: Object, status: str) -> None:
         """The bank decides. A dispute that is won gives the money back."""
-        _require(dispute["status"] not in CLOSED and status in CLOSED, "this dispute cannot be closed so")
+        require(dispute["status"] not in CLOSED and status in CLOSED, "this dispute cannot be closed so")
         dispute["status"] = status
-        self._tell("charge.dispute.closed", dispute)
+        self.tell("charge.dispute.closed", dispute)
         if status == "won":
-            self._tell("charge.dispute.funds_reinstated", dispute)
+            self.tell("charge.dispute.funds_reinstated", dispute)
 
-    def _new(self, kind: str, prefix: str, **fields: Any) -> Object:
+    # --- what all of them are made of
+
+    def new(self, kind: str, prefix: str, **fields: Any) -> Object:
         id_ = f"{prefix}_{secrets.token_hex(12)}"
         made = {"id": id_, "object": kind, "created": int(time.time()), "livemode": False, **fields}
         self.objects[id_] = made
         return made
 
-    def _tell(self, type_: str, subject: Object) -> None:
+    def tell(self, type_: str, subject: Object) -> None:
         event = {
             "id": f"evt_{secrets.token_hex(12)}",
             "object": "event",
@@ -250,6 +267,6 @@ def shown(thing: Object) -> Object:
     return {name: copy.deepcopy(value) for name, value in thing.items() if not name.startswith("_")}
 
 
-def _require(condition: bool, otherwise: str, code: str | None = None) -> None:
+def require(condition: bool, otherwise: str, code: str | None = None) -> None:
     if not condition:
         raise StripeRefusal(otherwise, code=code)

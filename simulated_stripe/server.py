@@ -9,14 +9,17 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from simulated_stripe.card_routes import CardRoutes, Settlement
 from simulated_stripe.faults import FaultBoard, Faults
 from simulated_stripe.forms import parse_form, whole_number
-from simulated_stripe.objects import Books, Object, StripeRefusal, shown
+from simulated_stripe.objects import Books, Object, StripeRefusal
+from simulated_stripe.replies import json_reply, page_reply, read, refusal_reply, shown_reply
 from simulated_stripe.webhooks import Courier, Endpoint, signature
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-MOST_PER_PAGE: Final = 100
+_CARD_PAGE: Final = (
+    "<form method=post><input name=number value='4242 4242 4242 4242'><button>Save the card</button></form>"
+)
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,10 +28,6 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     later: bool = False
     amount: int | None = None
     currency: str | None = None
-
-
-class Settlement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    succeeds: bool = True
 
 
 class Disputed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,6 +46,7 @@ class SimulatedStripe:
         self.courier = Courier()
         self.faults = FaultBoard()
         self.books = Books(self.courier.send)
+        self.cards = CardRoutes(self.books)
         self._api_key = api_key
         self._answers: dict[str, tuple[bytes, int, bytes]] = {}  # by Idempotency-Key: of which request, what was said
         self.requests: list[dict[str, Any]] = []
@@ -58,6 +58,7 @@ class SimulatedStripe:
         app.router.add_get("/v1/checkout/sessions/{id}", self.retrieve("checkout.session"))
         app.router.add_post("/v1/checkout/sessions/{id}/expire", self.expire_session)
         app.router.add_get("/v1/payment_intents/{id}", self.retrieve("payment_intent"))
+        app.router.add_get("/v1/payment_methods/{id}", self.retrieve("payment_method"))
         app.router.add_get("/v1/charges/{id}", self.retrieve("charge"))
         app.router.add_post("/v1/refunds", self.create_refund)
         app.router.add_get("/v1/refunds/{id}", self.retrieve("refund"))
@@ -78,6 +79,7 @@ class SimulatedStripe:
         app.router.add_get("/_simulator/attempts", self.list_attempts)
         app.router.add_get("/_simulator/requests", self.list_requests)
         app.router.add_post("/_simulator/faults", self.set_faults)
+        self.cards.add_to(app)
         app.on_cleanup.append(self._close)
         return app
 
@@ -95,12 +97,12 @@ class SimulatedStripe:
                 return await self._api(request, handler)
             return await handler(request)
         except StripeRefusal as refusal:
-            return _refused(refusal)
+            return refusal_reply(refusal)
         except (msgspec.DecodeError, KeyError, ValueError) as error:
-            return _refused(StripeRefusal(f"the request makes no sense: {error!r}"))
+            return refusal_reply(StripeRefusal(f"the request makes no sense: {error!r}"))
 
     async def _api(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        faults = self.faults.for_request()
+        faults = self.faults.for_request(request.path)
         await asyncio.sleep(faults.hang_s)
         if faults.status is not None:
             raise StripeRefusal(faults.message, status=faults.status, kind="api_error")
@@ -109,6 +111,7 @@ class SimulatedStripe:
         answer = await self._once(request, handler)
         self.requests.append({"method": request.method, "path": request.path, "status": answer.status})
         self.after_request(request.path)
+        await asyncio.sleep(faults.stall_s)
         if faults.lose_answer and request.transport is not None:
             request.transport.abort()
         return answer
@@ -130,7 +133,7 @@ class SimulatedStripe:
         try:
             answer = await handler(request)
         except StripeRefusal as refusal:
-            answer = _refused(refusal)
+            answer = refusal_reply(refusal)
         assert isinstance(answer, web.Response)
         assert isinstance(answer.body, bytes)
         self._answers[key] = (asked, answer.status, answer.body)
@@ -140,12 +143,19 @@ class SimulatedStripe:
 
     async def create_session(self, request: web.Request) -> web.Response:
         fields = parse_form(await request.read())
-        return _shown(self.books.create_session(fields, f"{request.url.origin()}/pay"))
+        pages = f"{request.url.origin()}/pay"
+        match fields.get("mode"):
+            case "payment":
+                return shown_reply(self.books.create_session(fields, pages))
+            case "setup":
+                return shown_reply(self.cards.wallets.create_session(fields, pages))
+            case mode:
+                raise StripeRefusal(f"sessions of mode {mode} are not simulated")
 
     async def expire_session(self, request: web.Request) -> web.Response:
         session = self._named(request, "checkout.session")
         self.books.expire_session(session)
-        return _shown(session)
+        return shown_reply(session)
 
     async def create_refund(self, request: web.Request) -> web.Response:
         fields = parse_form(await request.read())
@@ -153,17 +163,17 @@ class SimulatedStripe:
             charge_id = self.books.get(fields["payment_intent"], "payment_intent")["latest_charge"]
         charge = self.books.get(charge_id, "charge")
         amount = whole_number(fields, "amount")
-        return _shown(self.books.refund(charge, amount, fields.get("metadata", {}), fields.get("reason")))
+        return shown_reply(self.books.refund(charge, amount, fields.get("metadata", {}), fields.get("reason")))
 
     async def list_events(self, request: web.Request) -> web.Response:
         found = [event for event in reversed(self.books.events) if request.query.get("type") in (None, event["type"])]
-        return _page(request, found)
+        return page_reply(request, found)
 
     def retrieve(self, kind: str) -> Handler:
         """The handler of one object by its id."""
 
         async def handler(request: web.Request) -> web.Response:
-            return _shown(self._named(request, kind))
+            return shown_reply(self._named(request, kind))
 
         return handler
 
@@ -172,7 +182,7 @@ class SimulatedStripe:
 
         async def handler(request: web.Request) -> web.Response:
             having = {name: request.query[name] for name in filters if name in request.query}
-            return _page(request, self.books.all_of(kind, **having))
+            return page_reply(request, self.books.all_of(kind, **having))
 
         return handler
 
@@ -180,55 +190,61 @@ class SimulatedStripe:
 
     async def show_page(self, request: web.Request) -> web.Response:
         session = self._named(request, "checkout.session")
+        if session["mode"] == "setup":
+            return web.Response(text=_CARD_PAGE, content_type="text/html")
         amount = f"{session['amount_total']} (smallest unit) {session['currency']}"
         page = f"<form method=post><p>{session['status']}: {amount}</p><button>Pay</button></form>"
         return web.Response(text=page, content_type="text/html")
 
     async def pay_on_page(self, request: web.Request) -> web.Response:
         session = self._named(request, "checkout.session")
-        self.books.pay_session(session)
+        if session["mode"] == "setup":
+            number = str((await request.post()).get("number", ""))
+            self.cards.wallets.complete_session(session, number=number.replace(" ", ""))
+        else:
+            self.books.pay_session(session)
         raise web.HTTPSeeOther(session["success_url"].replace("{CHECKOUT_SESSION_ID}", session["id"]))
 
     async def pay(self, request: web.Request) -> web.Response:
-        how = await _read(request, Payment)
+        how = await read(request, Payment)
         session = self._named(request, "checkout.session")
-        return _shown(self.books.pay_session(session, later=how.later, amount=how.amount, currency=how.currency))
+        return shown_reply(self.books.pay_session(session, later=how.later, amount=how.amount, currency=how.currency))
 
     async def settle(self, request: web.Request) -> web.Response:
         session = self._named(request, "checkout.session")
-        self.books.settle_session(session, succeeds=(await _read(request, Settlement)).succeeds)
-        return _shown(session)
+        self.books.settle_session(session, succeeds=(await read(request, Settlement)).succeeds)
+        return shown_reply(session)
 
     async def dispute(self, request: web.Request) -> web.Response:
-        how = await _read(request, Disputed)
-        return _shown(self.books.dispute(self._named(request, "charge"), how.amount, inquiry=how.inquiry))
+        how = await read(request, Disputed)
+        return shown_reply(self.books.dispute(self._named(request, "charge"), how.amount, inquiry=how.inquiry))
 
     async def close_dispute(self, request: web.Request) -> web.Response:
         dispute = self._named(request, "dispute")
-        self.books.close_dispute(dispute, (await _read(request, Closed)).status)
-        return _shown(dispute)
+        self.books.close_dispute(dispute, (await read(request, Closed)).status)
+        return shown_reply(dispute)
 
     async def fail_refund(self, request: web.Request) -> web.Response:
         refund = self._named(request, "refund")
         self.books.fail_refund(refund)
-        return _shown(refund)
+        return shown_reply(refund)
 
     async def set_endpoint(self, request: web.Request) -> web.Response:
-        self.courier.endpoint = await _read(request, Endpoint)
-        return _json({})
+        self.courier.endpoint = await read(request, Endpoint)
+        return json_reply({})
 
     async def deliver(self, request: web.Request) -> web.Response:
         for event in self.books.events:
             if event["id"] == request.match_info["id"]:
                 self.courier.send(event, even_if_held=True)
-                return _json({})
+                return json_reply({})
         raise StripeRefusal("No such event", status=404)
 
     async def all_events(self, request: web.Request) -> web.Response:
         """Every event, oldest first, as the bytes and the signature that it would be delivered with now."""
         secret = self.courier.endpoint.secret if self.courier.endpoint is not None else ""
         bodies = [(event, msgspec.json.encode(event)) for event in self.books.events]
-        return _json(
+        return json_reply(
             [
                 {"type": event["type"], "body": body.decode(), "signature": signature(secret, body, int(time.time()))}
                 for event, body in bodies
@@ -236,41 +252,14 @@ class SimulatedStripe:
         )
 
     async def list_attempts(self, request: web.Request) -> web.Response:
-        return _json(self.courier.attempts)
+        return json_reply(self.courier.attempts)
 
     async def list_requests(self, request: web.Request) -> web.Response:
-        return _json(self.requests)
+        return json_reply(self.requests)
 
     async def set_faults(self, request: web.Request) -> web.Response:
-        self.faults.replace(await _read(request, Faults))
-        return _json({})
+        self.faults.replace(await read(request, Faults))
+        return json_reply({})
 
     def _named(self, request: web.Request, kind: str) -> Object:
         return self.books.get(request.match_info["id"], kind)
-
-
-async def _read(request: web.Request, model: Any) -> Any:
-    return msgspec.json.decode(await request.read() or b"{}", type=model)
-
-
-def _json(value: Any, *, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
-
-
-def _shown(thing: Object) -> web.Response:
-    return _json(shown(thing))
-
-
-def _page(request: web.Request, found: list[Object]) -> web.Response:
-    """One page, newest first, from behind ``starting_after``."""
-    after = request.query.get("starting_after")
-    ids = [each["id"] for each in found]
-    start = ids.index(after) + 1 if after in ids else 0
-    end = start + min(int(request.query.get("limit", "10")), MOST_PER_PAGE)
-    page = [shown(each) for each in found[start:end]]
-    return _json({"object": "list", "data": page, "has_more": end < len(found), "url": request.path})
-
-
-def _refused(refusal: StripeRefusal) -> web.Response:
-    error = {"type": refusal.kind, "message": str(refusal), "code": refusal.code}
-    return _json({"error": error}, status=refusal.status)

@@ -40,7 +40,7 @@ from inference_proxy import (
 )
 from ledger import UNREACHABLE, Lease, Ledger, new_id, new_worker_id
 from notices import EndpointRoutes, Endpoints, SigningSecrets, Targets
-from payments import AlipayCheckouts, AlipayRoutes, PaymentsConfig, Roads, StripeRoutes, TopupRoutes, open_roads
+from payments import AlipayCheckouts, AlipayRoutes, PaymentsConfig, Roads, TopupRoutes, open_roads, stripe_routes
 from projections import usage_routes
 from tollgate.database import connect, create_pool
 from tollgate.settings import Settings
@@ -162,7 +162,7 @@ def _topup_routes(
         checkouts = AlipayCheckouts(ledger, roads.alipay.api, prices.book.exchange_rate, clock)
     return [
         *TopupRoutes(ledger, authenticator).routes(),
-        *StripeRoutes(authenticator, roads.stripe).routes(),
+        *stripe_routes(ledger, authenticator, roads.stripe),
         *AlipayRoutes(authenticator, roads.alipay, checkouts).routes(),
         *recharge_routes(checkouts, authenticator),
     ]

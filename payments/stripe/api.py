@@ -56,6 +56,12 @@ class CheckoutSession(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None  # None: nobody can pay any more
 
 
+class SessionKind(msgspec.Struct, frozen=True):
+    """What a session is for: a ``payment``, or to save a card (``setup``)."""
+
+    mode: str = "payment"
+
+
 class PaymentIntent(msgspec.Struct, frozen=True, kw_only=True):
     """The payment itself, whatever Stripe tells of it and how often."""
 
@@ -161,14 +167,8 @@ class StripeApi:
     """Each method raises ProviderUnavailable or ProviderRefused; none changes anything twice for the same key."""
 
     def __init__(self, config: StripeConfig, session: aiohttp.ClientSession) -> None:
-        http = stripe.AIOHTTPClient(timeout=aiohttp.ClientTimeout(total=config.timeout_s), session=session)
         self._config = config
-        self._client = stripe.StripeClient(
-            config.api_key,
-            base_addresses={"api": config.api_url},
-            http_client=http,
-            max_network_retries=RETRIES,
-        ).v1
+        self._client = client_of(config, session)
 
     async def create_session(self, order: Order) -> CheckoutSession:
         """The session of a top-up; for the same top-up the same session."""
@@ -191,25 +191,25 @@ class StripeApi:
         if self._config.cancel_url is not None:
             asked["cancel_url"] = self._config.cancel_url
         made = self._client.checkout.sessions.create_async(asked, {"idempotency_key": order.topup_id})
-        return await _answered(made, CheckoutSession)
+        return await answered(made, CheckoutSession)
 
     async def session(self, session_id: str) -> CheckoutSession:
-        return await _answered(self._client.checkout.sessions.retrieve_async(session_id), CheckoutSession)
+        return await answered(self._client.checkout.sessions.retrieve_async(session_id), CheckoutSession)
 
     async def payment(self, payment_id: str) -> PaymentIntent:
-        return await _answered(self._client.payment_intents.retrieve_async(payment_id), PaymentIntent)
+        return await answered(self._client.payment_intents.retrieve_async(payment_id), PaymentIntent)
 
     async def disputes_of(self, payment_id: str) -> list[Dispute]:
         """All of a payment, as they stand now."""
         listed = self._client.disputes.list_async({"payment_intent": payment_id, "limit": PAGE})
-        page = await _answered(listed, _Disputes)
+        page = await answered(listed, _Disputes)
         page.require_whole()
         return page.data
 
     async def refunds_of(self, payment_id: str) -> list[Refund]:
         """Those of a payment, newest first."""
         listed = self._client.refunds.list_async({"payment_intent": payment_id, "limit": PAGE})
-        page = await _answered(listed, _Refunds)
+        page = await answered(listed, _Refunds)
         page.require_whole()
         return page.data
 
@@ -221,10 +221,18 @@ class StripeApi:
             "metadata": {REFUND_METADATA: key, "reason": note[:LONGEST_NOTE]},
         }
         made = self._client.refunds.create_async(asked, {"idempotency_key": f"refund:{key}"})
-        return await _answered(made, Refund)
+        return await answered(made, Refund)
 
 
-async def _answered(asked: Awaitable[stripe.StripeObject], kind: type[Asked]) -> Asked:
+def client_of(config: StripeConfig, session: aiohttp.ClientSession) -> stripe.V1Services:
+    """The library, for this account."""
+    http = stripe.AIOHTTPClient(timeout=aiohttp.ClientTimeout(total=config.timeout_s), session=session)
+    return stripe.StripeClient(
+        config.api_key, base_addresses={"api": config.api_url}, http_client=http, max_network_retries=RETRIES
+    ).v1
+
+
+async def answered(asked: Awaitable[stripe.StripeObject], kind: type[Asked]) -> Asked:
     """What Stripe said, as this type."""
     try:
         said = (await asked).to_dict()

@@ -36,8 +36,11 @@ from payments.stripe.api import (
     Metadata,
     PaymentIntent,
     Refund,
+    SessionKind,
     StripeApi,
 )
+from payments.stripe.card_api import SetupSession
+from payments.stripe.cards import Cards
 from payments.stripe.events import read_head, read_subject
 
 #: How money goes back at Stripe.
@@ -50,9 +53,10 @@ NOT_OURS = Outcome("ignored", "not an order of ours")
 class StripeBooking:
     """Books events. Any number of processes may book the same one at once; each effect happens once."""
 
-    def __init__(self, ledger: Ledger, api: StripeApi) -> None:
+    def __init__(self, ledger: Ledger, api: StripeApi, cards: Cards) -> None:
         self._ledger = ledger
         self._api = api
+        self._cards = cards
 
     async def book(self, body: bytes) -> Outcome:
         """Book what an event of Stripe's says.
@@ -62,6 +66,8 @@ class StripeBooking:
         """
         head = read_head(body)
         match head.type:
+            case type_ if type_.startswith("checkout.session.") and read_subject(body, SessionKind).mode == "setup":
+                return await self._card_entered(type_, read_subject(body, SetupSession))
             case "checkout.session.completed" | "checkout.session.async_payment_succeeded":
                 return await self._session_completed(read_subject(body, CheckoutSession))
             case "checkout.session.async_payment_failed":
@@ -97,6 +103,11 @@ class StripeBooking:
             await self._bring(ReverseTopup, topup, kind, totals[kind], why)
             booked, (totals, told) = told, await self._taken_back(topup, payment_id)
         return told
+
+    async def _card_entered(self, type_: str, session: SetupSession) -> Outcome:
+        if type_ != "checkout.session.completed":
+            return Outcome("ignored", f"{session.id}: no card was entered")
+        return await self._cards.keep(session)
 
     async def _session_completed(self, session: CheckoutSession) -> Outcome:
         topup = await self._topup_of_session(session)

@@ -12,6 +12,8 @@ from payments.inbox import Inbox
 from payments.notifications import NotificationStore
 from payments.stripe.api import PROVIDER, StripeApi, StripeConfig
 from payments.stripe.booking import StripeBooking
+from payments.stripe.card_api import CardApi
+from payments.stripe.cards import Cards
 from payments.stripe.checkouts import Checkouts
 from payments.stripe.refunds import Refunds
 
@@ -21,6 +23,7 @@ class StripeRoad(msgspec.Struct, frozen=True, kw_only=True):
 
     webhook_secrets: tuple[str, ...]
     checkouts: Checkouts
+    cards: Cards
     refunds: Refunds
     inbox: Inbox
 
@@ -30,12 +33,14 @@ async def open_stripe(config: StripeConfig, ledger: Ledger, clock: Callable[[], 
     """The road, until it is left; then what was begun is finished."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         api = StripeApi(config, session)
-        booking = StripeBooking(ledger, api)
+        cards = Cards(ledger, CardApi(config, session), clock)
+        booking = StripeBooking(ledger, api, cards)
         inbox = Inbox(NotificationStore(ledger.pool), {PROVIDER: booking.book}, clock)
         try:
             yield StripeRoad(
                 webhook_secrets=config.webhook_secrets,
                 checkouts=Checkouts(ledger, api, minimum=config.minimum, maximum=config.maximum),
+                cards=cards,
                 refunds=Refunds(ledger, api, booking),
                 inbox=inbox,
             )

@@ -1,21 +1,20 @@
 """/v1/topup/stripe: the page where customers pay, and what Stripe tells of it."""
 
 import msgspec
-import structlog
 from aiohttp import web
 
 from accounts import Authenticator, require_account
-from payments.errors import PaymentsNotConfigured, ProviderRefused, ProviderUnavailable, WebhookRefused
+from ledger import Ledger
+from payments.errors import PaymentsNotConfigured, WebhookRefused
 from payments.metrics import NOTIFICATIONS
 from payments.refusals import as_api_errors
 from payments.routes import CheckoutBody, idempotency_key_of
 from payments.stripe.api import PROVIDER
+from payments.stripe.card_routes import CardRoutes
 from payments.stripe.events import MAX_BODY, EventHead, read_head
 from payments.stripe.road import StripeRoad
 from payments.stripe.signatures import require_signature
 from wire import ApiError, Route, json_reply, microcents_of, read_body, read_json
-
-_log = structlog.get_logger(__name__)
 
 
 class CheckoutAnswer(msgspec.Struct, kw_only=True):
@@ -30,8 +29,17 @@ class WebhookAnswer(msgspec.Struct):
     received: bool
 
 
+def stripe_routes(ledger: Ledger, authenticator: Authenticator, road: StripeRoad | None) -> list[Route]:
+    """All operations of this road. Without it they are off."""
+    cards = None if road is None else road.cards
+    return [
+        *StripeRoutes(authenticator, road).routes(),
+        *CardRoutes(ledger, authenticator, cards).routes(),
+    ]
+
+
 class StripeRoutes:
-    """The handlers of /v1/topup/stripe. Without a road they are off."""
+    """The handlers of checkouts and webhooks."""
 
     def __init__(self, authenticator: Authenticator, road: StripeRoad | None) -> None:
         self._authenticator = authenticator
@@ -79,15 +87,10 @@ class StripeRoutes:
         idempotency_key = idempotency_key_of(request)
         body = await read_json(request, CheckoutBody)
         amount = microcents_of(body.amount_cents, param="amount_cents")
-        try:
-            with as_api_errors():
-                checkout = await road.checkouts.begin(
-                    account_id, amount=amount, requested_by=principal.id, idempotency_key=idempotency_key
-                )
-        except ApiError as error:
-            if isinstance(error.__cause__, ProviderRefused | ProviderUnavailable):
-                _log.error("checkout.failed", account_id=account_id, error=str(error.__cause__))
-            raise
+        with as_api_errors(account_id=account_id):
+            checkout = await road.checkouts.begin(
+                account_id, amount=amount, requested_by=principal.id, idempotency_key=idempotency_key
+            )
         answer = CheckoutAnswer(checkout_url=checkout.url, session_id=checkout.session_id, topup_id=checkout.topup_id)
         return json_reply(answer, status=201)
 

@@ -7,7 +7,13 @@ import pytest
 
 from ledger import load_queries
 
-ROOMS = sorted(path.parent.name for path in Path(__file__).parents[3].glob("*/queries.sql"))
+ROOT = Path(__file__).parents[3]
+#: Rooms and parts of rooms, as packages.
+ROOMS = sorted(
+    str(path.parent.relative_to(ROOT)).replace("/", ".")
+    for depth in ("*", "*/*")
+    for path in ROOT.glob(f"{depth}/queries.sql")
+)
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -28,7 +34,7 @@ async def test_every_query_of_a_room_prepares_on_the_migrated_schema(pool: async
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_query_of_a_room_is_used(room: str) -> None:
-    package = Path(__file__).parents[3] / room
+    package = ROOT / room.replace(".", "/")
     code = "\n".join(path.read_text() for path in package.rglob("*.py"))
 
     unused = {name for name in load_queries(room) if f'"{name}"' not in code}

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from accounts import Authenticator, Keys, Role, ServiceTokens, Tokens, open_account
 from ledger import AdjustBalance, Ledger, microcents_from_cents
-from payments import StripeConfig, StripeRoad, StripeRoutes, TopupRoutes, open_stripe
+from payments import StripeConfig, StripeRoad, TopupRoutes, open_stripe, stripe_routes
 from simulated_stripe.faults import Faults
 from simulated_stripe.objects import Object
 from simulated_stripe.server import SimulatedStripe
@@ -75,11 +75,11 @@ class Till:
 
     # --- our side
 
-    async def payer(self, currency: str = "USD") -> Payer:
+    async def payer(self, currency: str = "USD", *, rate_limit_rpm: int | None = None) -> Payer:
         account = await open_account(self.ledger, currency=currency)
         authenticator = Authenticator(self.ledger, self.tokens, clock=self.clock, monotonic=lambda: 0)
         key = await Keys(self.ledger, self.tokens, authenticator, clock=self.clock).create(
-            account.account_id, user_id=None, name="k", rate_limit_rpm=None, monthly_budget=None
+            account.account_id, user_id=None, name="k", rate_limit_rpm=rate_limit_rpm, monthly_budget=None
         )
         return Payer(account.account_id, key.secret)
 
@@ -93,7 +93,7 @@ class Till:
             sent["Authorization"] = f"Bearer {secret}"
         data = body if isinstance(body, bytes) else None if body is None else msgspec.json.encode(body)
         async with self.client.request(method, path, data=data, headers=sent) as response:
-            return Answer(response.status, _decode(await response.read()), dict(response.headers))
+            return Answer(response.status, _decode(await response.read() or b"null"), dict(response.headers))
 
     async def checkout(self, payer: Payer, cents: Any = 1000, **headers: str) -> Answer:
         path = "/v1/topup/stripe/checkout"
@@ -182,6 +182,7 @@ class Till:
 
 
 WEBHOOK = "/v1/topup/stripe/webhook"
+CARD = "/v1/topup/stripe/card"
 
 
 @asynccontextmanager
@@ -202,7 +203,7 @@ async def open_till(ledger: Ledger, clock: Clock, *, configured: bool = True) ->
         async with open_stripe(config, ledger, clock) as road:
             routes = [
                 *TopupRoutes(ledger, authenticator).routes(),
-                *StripeRoutes(authenticator, road if configured else None).routes(),
+                *stripe_routes(ledger, authenticator, road if configured else None),
             ]
             async with TestClient(TestServer(app_of(routes))) as client:
                 yield Till(ledger, clock, simulation, config, road if configured else None, client, tokens)

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 import payments
 from ledger import load_queries
-from payments import StripeRoutes, TopupRoutes
+from payments import TopupRoutes, stripe_routes
 from wire import openapi_document
 
 from .conftest import API_KEY, SECRET, Payer, Till
@@ -52,18 +52,21 @@ async def test_no_secret_is_logged_or_stored_and_none_is_in_a_message(
     for told in (str(logs), stored, events, str(answer.body), repr(till.config)):
         assert API_KEY not in told
         assert SECRET not in told
-    assert [log["event"] for log in logs] == ["topup.pending", *["payment.processed"] * 3, "checkout.failed"]
+    assert [log["event"] for log in logs] == ["topup.pending", *["payment.processed"] * 3, "payment_provider.refused"]
 
 
 def test_the_routes_describe_themselves(till: Till) -> None:
     nothing: Any = None  # is asked of them
-    routes = [*TopupRoutes(till.ledger, nothing).routes(), *StripeRoutes(nothing, None).routes()]
+    routes = [*TopupRoutes(till.ledger, nothing).routes(), *stripe_routes(till.ledger, nothing, None)]
 
     document = openapi_document(routes, title="t", version="1")
 
     assert {(method, path) for path, item in document["paths"].items() for method in item} == {
         ("post", "/v1/topup/stripe/checkout"),
         ("post", "/v1/topup/stripe/webhook"),
+        ("post", "/v1/topup/stripe/card"),
+        ("get", "/v1/topup/stripe/card"),
+        ("delete", "/v1/topup/stripe/card"),
         ("get", "/v1/topup/history"),
     }
 
