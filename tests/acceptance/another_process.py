@@ -5,7 +5,8 @@ from typing import Any
 
 import asyncpg
 
-from ledger import Ledger
+from ledger import ExpireHold, Ledger, PlaceHold, PriceRef, SettleHold, microcents_from_cents
+from tests.acceptance.customers import MODEL, Customer
 from tests.acceptance.running_demo import RunningDemo
 from tests.conftest import APP_SETTINGS
 
@@ -20,3 +21,33 @@ async def submit(demo: RunningDemo, *commands: Any) -> None:
         for command in commands:
             await ledger.submit(command)
         await ledger.close()
+
+
+def expired_and_settled_late(customer: Customer, hold_id: str, charge: Any) -> list[Any]:
+    """What a gate, the sweep and the gate's successor ask of the ledger for a hold that costs as much as the charge."""
+    program, version = charge["program"].split("@")
+    hold: dict[str, Any] = {"stream_id": customer.account_id, "hold_id": hold_id}
+    amount = microcents_from_cents(charge["charged_cents"])
+    return [
+        PlaceHold(
+            **hold,
+            amount_microcents=amount,
+            operation="chat.completions",
+            model=MODEL,
+            price=PriceRef(program=program, version=int(version), digest=charge["digest"]),
+            worker_id=1,
+            lifetime_s=60,
+            key_id=customer.key.id,
+            retry_count=2,
+        ),
+        ExpireHold(**hold, reason="worker_gone"),
+        SettleHold(
+            **hold,
+            amount_microcents=amount,
+            usage=charge["usage"],
+            outcome="client_gone",
+            backend="gpu-1",
+            served={"delivered": 3},
+            key_id=customer.key.id,
+        ),
+    ]

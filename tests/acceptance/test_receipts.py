@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from ledger import ExpireHold, PlaceHold, PriceRef, SettleHold, microcents_from_cents, new_id
-from tests.acceptance.another_process import submit
+from ledger import new_id
+from tests.acceptance.another_process import expired_and_settled_late, submit
 from tests.acceptance.asked import Asked
 from tests.acceptance.charges import assert_free, assert_paid
 from tests.acceptance.client import Answer, comments_of
@@ -83,36 +83,6 @@ async def test_a_request_that_was_settled_after_its_hold_expired_is_a_settled_on
     assert receipt["charged_cents"] == receipt["charges"][0]["charged_cents"] == charge["charged_cents"]
     assert receipt["ended_at"] > receipt["placed_at"]
     assert (served["late"], served["retry_count"]) == (False, 0)
-
-
-def expired_and_settled_late(customer: Customer, hold_id: str, charge: Any) -> list[Any]:
-    """What a gate, the sweep and the gate's successor ask of the ledger for a hold that costs as much as the charge."""
-    program, version = charge["program"].split("@")
-    hold: dict[str, Any] = {"stream_id": customer.account_id, "hold_id": hold_id}
-    amount = microcents_from_cents(charge["charged_cents"])
-    return [
-        PlaceHold(
-            **hold,
-            amount_microcents=amount,
-            operation="chat.completions",
-            model=MODEL,
-            price=PriceRef(program=program, version=int(version), digest=charge["digest"]),
-            worker_id=1,
-            lifetime_s=60,
-            key_id=customer.key.id,
-            retry_count=2,
-        ),
-        ExpireHold(**hold, reason="worker_gone"),
-        SettleHold(
-            **hold,
-            amount_microcents=amount,
-            usage=charge["usage"],
-            outcome="client_gone",
-            backend="gpu-1",
-            served={"delivered": 3},
-            key_id=customer.key.id,
-        ),
-    ]
 
 
 @pytest.mark.parametrize("hold_id", ["hold_of_nobody", "hold_%00", "acct_1", "hold_" + "x" * 200, "%ff"])

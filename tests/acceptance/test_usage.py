@@ -11,6 +11,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from ledger import new_id
+from tests.acceptance.another_process import expired_and_settled_late, submit
 from tests.acceptance.customers import Customer, Key, new_customer
 from tests.acceptance.prices import price_in_cents
 from tests.acceptance.running_demo import RunningDemo, until
@@ -170,6 +172,18 @@ async def test_sums_between_two_moments_within_a_day_count_the_lines_between_the
     rows = found if isinstance(found, list) else [found]
     total = {name: sum(Decimal(row[name]) for row in rows) for name in SUMS}
     assert total == summed([line for line in history.lines[3:7] if line["status"] == "settled"])
+
+
+async def test_sums_within_a_day_count_a_request_that_was_settled_after_its_hold_expired(customer: Customer) -> None:
+    answer = await customer.chat(max_tokens=5)
+    [charge] = (await customer.receipt(answer.headers["x-tollgate-hold-id"]))["charges"]
+    await submit(customer.demo, *expired_and_settled_late(customer, new_id("hold"), charge))
+    late, _, first = await customer.usage_logs(3)
+
+    found = (await customer.get(f"/v1/usage/summary?from={quote(first['ended_at'])}")).json
+
+    assert (late["status"], late["cost_cents"]) == ("settled_late", first["cost_cents"])
+    assert found == summed([late, first])
 
 
 async def test_whole_days_are_summed_as_their_lines_are(history: History) -> None:

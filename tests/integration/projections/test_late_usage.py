@@ -17,7 +17,10 @@ LATE = settle("hold_1", 50, usage={"input_tokens": 7}, key_id="key_1", backend="
 CORRECTION = rerate("hold_1", 40, key_id="key_1")
 
 SHOWN = {
-    "lines": [("expired", "time_limit", None, 0, 0), ("settled_late", "completed", "gpu-1", 7, 40)],
+    "lines": [
+        ("expired", "time_limit", None, 0, 0, "21 Nov 12:00", "21 Nov 12:00"),
+        ("settled_late", "completed", "gpu-1", 7, 40, "21 Nov 12:00", "22 Nov 12:00"),
+    ],
     "days": [("2026-11-22", "key_1", 1, 7, 40)],
 }
 
@@ -25,7 +28,8 @@ SHOWN = {
 async def shown(db: asyncpg.Connection) -> dict[str, list[tuple[Any, ...]]]:
     """The lines, and the days with something on them."""
     lines = await db.fetch(
-        "SELECT status, outcome, backend, input_tokens, cost_microcents FROM usage_logs ORDER BY position"
+        "SELECT status, outcome, backend, input_tokens, cost_microcents, to_char(started_at, 'DD Mon HH24:MI'),"
+        " to_char(ended_at, 'DD Mon HH24:MI') FROM usage_logs ORDER BY position"
     )
     days = await db.fetch("SELECT day::text, key_id, requests, input_tokens, cost_microcents FROM usage_daily")
     return {"lines": [tuple(row) for row in lines], "days": [tuple(row) for row in days]}
