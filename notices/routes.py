@@ -1,185 +1,34 @@
-"""/v1/webhook_endpoints: where the own account's notices go."""
+"""All routes of this room."""
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
 
-import msgspec
-from aiohttp import web
-from msgspec import UNSET, Meta, UnsetType
-from msgspec.structs import asdict, replace
-
-from accounts import Authenticator, require_account, require_no_limits
+from accounts import Authenticator
 from ledger import Ledger
-from notices.contents import NoticeType
-from notices.endpoints import DISABLED_BY_OWNER, Endpoint, Endpoints
-from notices.refusals import as_api_errors
-from wire import Route, json_reply, read_json
-
-Url = Annotated[str, Meta(max_length=2048, pattern=r"^[!-~]+$(?!\n)", description="an https URL")]
-Types = Annotated[list[NoticeType], Meta(min_length=1, max_length=50)]
-
-
-class NewEndpointBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    url: Url
-    events: Types | None = None  # null: all, also those to come
+from notices.delivery_routes import DeliveryRoutes
+from notices.endpoint_routes import EndpointRoutes
+from notices.endpoints import Endpoints
+from notices.low_balance import LowBalanceRoutes
+from notices.outbox import Outbox
+from notices.permission import Permission
+from notices.signing import SigningSecrets
+from notices.targets import Targets
+from wire import Route
 
 
-class EndpointChanges(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is not named stays as it is."""
-
-    url: Url | UnsetType = UNSET
-    events: Types | UnsetType | None = UNSET
-    disabled: bool | UnsetType = UNSET
-
-
-class EndpointAnswer(msgspec.Struct, kw_only=True):
-    id: str
-    url: str
-    events: list[str] | None
-    disabled: bool
-    disabled_reason: str | None
-    failing_since: datetime | None  # null: the last delivery succeeded, or there was none
-    former_secret_until: datetime | None  # so long deliveries are signed by the secret before, too
-    created_at: datetime
-
-
-class EndpointWithSecret(EndpointAnswer, kw_only=True):
-    secret: str  # whsec_ and base64; shown this once
-
-
-class EndpointRoutes:
-    """The handlers of /v1/webhook_endpoints."""
-
-    def __init__(self, ledger: Ledger, endpoints: Endpoints, authenticator: Authenticator) -> None:
-        self._ledger = ledger
-        self._endpoints = endpoints
-        self._authenticator = authenticator
-
-    def routes(self) -> list[Route]:
-        return [
-            Route(
-                method="POST",
-                path="/v1/webhook_endpoints",
-                handler=self.create_webhook_endpoint,
-                summary="Have notices sent to a URL; the secret that they are signed with is shown this once",
-                tag="notices",
-                body=NewEndpointBody,
-                answer=EndpointWithSecret,
-                status=201,
-                errors=("forbidden", "conflict", "ledger_unavailable"),
-            ),
-            Route(
-                method="GET",
-                path="/v1/webhook_endpoints",
-                handler=self.list_webhook_endpoints,
-                summary="The account's webhook endpoints, oldest first",
-                tag="notices",
-                answer=list[EndpointAnswer],
-                errors=("forbidden", "ledger_unavailable"),
-            ),
-            Route(
-                method="GET",
-                path="/v1/webhook_endpoints/{id}",
-                handler=self.get_webhook_endpoint,
-                summary="One webhook endpoint",
-                tag="notices",
-                answer=EndpointAnswer,
-                errors=("forbidden", "not_found", "ledger_unavailable"),
-            ),
-            Route(
-                method="PATCH",
-                path="/v1/webhook_endpoints/{id}",
-                handler=self.change_webhook_endpoint,
-                summary="Change a webhook endpoint's URL or events, disable it, or enable it again",
-                tag="notices",
-                body=EndpointChanges,
-                answer=EndpointAnswer,
-                errors=("forbidden", "not_found", "ledger_unavailable"),
-            ),
-            Route(
-                method="DELETE",
-                path="/v1/webhook_endpoints/{id}",
-                handler=self.delete_webhook_endpoint,
-                summary="Delete a webhook endpoint, and what waits for it",
-                tag="notices",
-                status=204,
-                errors=("forbidden", "not_found", "ledger_unavailable"),
-            ),
-            Route(
-                method="POST",
-                path="/v1/webhook_endpoints/{id}/rotate_secret",
-                handler=self.rotate_webhook_secret,
-                summary="A new secret, shown this once; the one before it signs as well for 24 hours",
-                tag="notices",
-                answer=EndpointWithSecret,
-                errors=("forbidden", "not_found", "ledger_unavailable"),
-            ),
-        ]
-
-    async def create_webhook_endpoint(self, request: web.Request) -> web.Response:
-        account_id = await self._may_change(request)
-        body = await read_json(request, NewEndpointBody)
-        with as_api_errors():
-            endpoint, secret = await self._endpoints.create(account_id, url=body.url, types=body.events)
-        return json_reply(_with_secret(endpoint, secret), status=201)
-
-    async def list_webhook_endpoints(self, request: web.Request) -> web.Response:
-        account_id = require_account(await self._authenticator.authenticate(request))
-        return json_reply([_answer(endpoint) for endpoint in await self._endpoints.of_account(account_id)])
-
-    async def get_webhook_endpoint(self, request: web.Request) -> web.Response:
-        account_id = require_account(await self._authenticator.authenticate(request))
-        with as_api_errors():
-            return json_reply(_answer(await self._endpoints.get(account_id, request.match_info["id"])))
-
-    async def change_webhook_endpoint(self, request: web.Request) -> web.Response:
-        account_id = await self._may_change(request)
-        changes = await read_json(request, EndpointChanges)
-        with as_api_errors():
-            endpoint = await self._endpoints.get(account_id, request.match_info["id"])
-            return json_reply(_answer(await self._endpoints.change(_changed(endpoint, changes))))
-
-    async def delete_webhook_endpoint(self, request: web.Request) -> web.Response:
-        account_id = await self._may_change(request)
-        with as_api_errors():
-            await self._endpoints.delete(account_id, request.match_info["id"])
-        return web.Response(status=204)
-
-    async def rotate_webhook_secret(self, request: web.Request) -> web.Response:
-        account_id = await self._may_change(request)
-        with as_api_errors():
-            endpoint, secret = await self._endpoints.rotate_secret(account_id, request.match_info["id"])
-        return json_reply(_with_secret(endpoint, secret))
-
-    async def _may_change(self, request: web.Request) -> str:
-        """The account, for whoever may say where its notices go: as who may make keys."""
-        principal = await self._authenticator.authenticate(request)
-        account_id = require_account(principal)
-        require_no_limits(principal, await self._ledger.keys(account_id))
-        return account_id
-
-
-def _changed(endpoint: Endpoint, changes: EndpointChanges) -> Endpoint:
-    url = endpoint.url if changes.url is UNSET else changes.url
-    types = endpoint.types if changes.events is UNSET else changes.events
-    disabled_because = endpoint.disabled_because
-    if changes.disabled is not UNSET:
-        disabled_because = (disabled_because or DISABLED_BY_OWNER) if changes.disabled else None
-    return replace(endpoint, url=url, types=types, disabled_because=disabled_because)
-
-
-def _answer(endpoint: Endpoint) -> EndpointAnswer:
-    return EndpointAnswer(
-        id=endpoint.endpoint_id,
-        url=endpoint.url,
-        events=endpoint.types,
-        disabled=endpoint.disabled_because is not None,
-        disabled_reason=endpoint.disabled_because,
-        failing_since=endpoint.failing_since,
-        former_secret_until=endpoint.former_secret_until,
-        created_at=endpoint.created_at,
-    )
-
-
-def _with_secret(endpoint: Endpoint, secret: str) -> EndpointWithSecret:
-    return EndpointWithSecret(**asdict(_answer(endpoint)), secret=secret)
+def notice_routes(
+    ledger: Ledger,
+    *,
+    secrets: SigningSecrets,
+    targets: Targets,
+    authenticator: Authenticator,
+    clock: Callable[[], datetime],
+) -> list[Route]:
+    """Endpoints, what is sent to them, and when a balance is low."""
+    endpoints = Endpoints(ledger, secrets, targets, clock=clock)
+    permission = Permission(ledger, authenticator)
+    return [
+        *EndpointRoutes(endpoints, permission).routes(),
+        *DeliveryRoutes(endpoints, Outbox(ledger), permission, clock=clock).routes(),
+        *LowBalanceRoutes(ledger, permission).routes(),
+    ]

@@ -2,12 +2,14 @@
 
 import asyncio
 from datetime import datetime
+from typing import Protocol
 
 import asyncpg
 import msgspec
 import structlog
 
 from ledger import UNREACHABLE, load_queries
+from ledger.reading import Connection
 from projections import usage
 
 #: How often the log is looked at when it stood still. The answer to a usage query may be this old.
@@ -24,6 +26,30 @@ class Lag(msgspec.Struct, frozen=True):
 
     events: int
     seconds: float  # age of the oldest event that is not in the rows yet
+
+
+class Follower(Protocol):
+    """What takes in the log a batch at a time, each event once, however many follow it at once."""
+
+    async def checkpoint(self, connection: Connection, shard: int) -> int:
+        """The position up to which the events of the shard are taken in."""
+        ...
+
+    async def advance(self, connection: Connection, shard: int, head: int) -> int:
+        """Take in the next batch up to ``head``, in one transaction with the checkpoint; returns the new one."""
+        ...
+
+
+async def catch_up(pool: asyncpg.Pool, follower: Follower) -> int:
+    """Have it take in everything that is in the log now; returns by how many positions its checkpoints moved."""
+    moved = 0
+    async with pool.acquire() as connection:
+        for head in await connection.fetch("SELECT shard, position FROM log_heads"):
+            before = at = await follower.checkpoint(connection, head["shard"])
+            while at < head["position"]:
+                at = await follower.advance(connection, head["shard"], head["position"])
+            moved += at - before
+    return moved
 
 
 class ProjectionRunner:
@@ -46,15 +72,7 @@ class ProjectionRunner:
 
     async def catch_up(self) -> int:
         """Take in everything that is in the log now; returns by how many positions the checkpoints moved."""
-        moved = 0
-        async with self._pool.acquire() as connection:
-            for head in await connection.fetch("SELECT shard, position FROM log_heads"):
-                before = await connection.fetchval(_queries["checkpoint"], usage.NAME, head["shard"]) or 0
-                at = before
-                while at < head["position"]:
-                    at = await usage.advance(connection, head["shard"], head["position"])
-                moved += at - before
-        return moved
+        return await catch_up(self._pool, usage)
 
     async def lag(self, now: datetime) -> Lag:
         """How far behind the log the rows are."""

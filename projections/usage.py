@@ -16,6 +16,11 @@ BATCH = 20_000
 _queries = load_queries("projections")
 
 
+async def checkpoint(connection: Connection, shard: int) -> int:
+    """The position up to which the events of the shard are in the rows."""
+    return int(await connection.fetchval(_queries["checkpoint"], NAME, shard) or 0)
+
+
 async def advance(connection: Connection, shard: int, head: int) -> int:
     """Take the next batch of events up to ``head`` into the rows; returns the new checkpoint.
 

@@ -39,10 +39,11 @@ from inference_proxy import (
     translate,
 )
 from ledger import UNREACHABLE, Lease, Ledger, new_id, new_worker_id
-from notices import EndpointRoutes, Endpoints, SigningSecrets, Targets
+from notices import SigningSecrets, notice_routes
 from payments import AlipayCheckouts, AlipayRoutes, PaymentsConfig, Roads, TopupRoutes, open_roads, stripe_routes
 from projections import usage_routes
 from tollgate.database import connect, create_pool
+from tollgate.notices_config import notice_targets
 from tollgate.settings import Settings
 from wire import ApiError, Route, error_reply, json_reply, mount, openapi_document
 from wire.routes import Handler
@@ -171,10 +172,13 @@ def _topup_routes(
 def _notice_routes(
     settings: Settings, ledger: Ledger, secret: bytes, authenticator: Authenticator, clock: Callable[[], datetime]
 ) -> list[Route]:
-    notices = settings.notices
-    targets = Targets(allow_http=notices.allow_http, allow_private=notices.allow_private_targets)
-    endpoints = Endpoints(ledger, SigningSecrets(secret), targets, clock=clock)
-    return EndpointRoutes(ledger, endpoints, authenticator).routes()
+    return notice_routes(
+        ledger,
+        secrets=SigningSecrets(secret),
+        targets=notice_targets(settings),
+        authenticator=authenticator,
+        clock=clock,
+    )
 
 
 def build_app(routes: list[Route], gate: Gate, pool: asyncpg.Pool, backends: BackendPool) -> web.Application:

@@ -1,4 +1,4 @@
-"""The background process: projections, the sweep, stored answers, payments. Any number may run, each effect is once."""
+"""The background process: projections, the sweep, stored answers, payments, notices. Any number may run."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -11,10 +11,12 @@ from prometheus_client import Counter, Gauge
 
 from inference_proxy import KEPT_FOR, AnswerStore
 from ledger import UNREACHABLE, Ledger, LedgerError, Sweeper
+from notices import Courier, CourierConfig, open_courier
 from payments import Inbox, PaymentsConfig, open_roads
 from projections import ProjectionRunner
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool
+from tollgate.notice_jobs import schedule_notices
 
 #: A hold outlives its dead worker by two to three of these.
 SWEEP_EVERY_S = 2
@@ -31,7 +33,9 @@ _log = structlog.get_logger(__name__)
 _PASSING = (*UNREACHABLE, LedgerError)
 
 
-async def run_background(database_url: str, stop: asyncio.Event, payments: PaymentsConfig) -> None:
+async def run_background(
+    database_url: str, stop: asyncio.Event, payments: PaymentsConfig, notices: CourierConfig
+) -> None:
     """Work until told to stop."""
     async with AsyncExitStack() as stack:
         pool = await create_pool(database_url)
@@ -39,10 +43,13 @@ async def run_background(database_url: str, stop: asyncio.Event, payments: Payme
         ledger = await Ledger.open(pool, lambda: connect(database_url), utc_now)
         stack.push_async_callback(ledger.close)
         roads = await stack.enter_async_context(open_roads(payments, ledger, utc_now))
-        await _work(pool, ledger, list(roads.inboxes.values()), stop)
+        courier = await stack.enter_async_context(open_courier(notices, ledger, utc_now))
+        await _work(pool, ledger, list(roads.inboxes.values()), courier, stop)
 
 
-async def _work(pool: asyncpg.Pool, ledger: Ledger, inboxes: list[Inbox], stop: asyncio.Event) -> None:
+async def _work(
+    pool: asyncpg.Pool, ledger: Ledger, inboxes: list[Inbox], courier: Courier, stop: asyncio.Event
+) -> None:
     runner = ProjectionRunner(pool)
     sweeper = Sweeper(pool, ledger.submit)
     scheduler = AsyncIOScheduler(timezone="UTC")
@@ -51,6 +58,7 @@ async def _work(pool: asyncpg.Pool, ledger: Ledger, inboxes: list[Inbox], stop: 
     scheduler.add_job(_purge, "interval", [AnswerStore(ledger)], seconds=PURGE_EVERY_S)
     for inbox in inboxes:
         scheduler.add_job(_process, "interval", [inbox], seconds=PROCESS_EVERY_S)
+    schedule_notices(scheduler, ledger, courier)
     scheduler.start()
     projecting = asyncio.create_task(runner.run(), name="projections")
     try:

@@ -11,6 +11,7 @@ import msgspec
 from tollgate.database import database
 from tollgate.demo import run_demo
 from tollgate.logging import log_to_stdout
+from tollgate.notices_config import courier_config
 from tollgate.payments_config import payments_config
 from tollgate.processes import Supervisor, run_background_process, run_gate_worker, settings_arguments
 from tollgate.settings import Settings, SettingsError, load_settings, server_secret
@@ -24,7 +25,7 @@ def add_commands(commands: Any) -> None:
     serve.add_argument("--workers", type=int, help="gate processes (default: server.workers)")
     _add_address(serve)
     serve.set_defaults(run=_serve)
-    worker = commands.add_parser("worker", help="be one background process: projections and the sweep")
+    worker = commands.add_parser("worker", help="be one background process: projections, the sweep, notices")
     worker.set_defaults(run=_worker)
     gate = commands.add_parser("gate-worker", help="be one gate process; `serve` starts these")
     _add_address(gate)
@@ -74,7 +75,8 @@ def _gate_worker(options: argparse.Namespace) -> None:
 
 def _worker(options: argparse.Namespace) -> None:
     settings = load_settings(options.config)
-    run_background_process(_given_url(), payments_config(settings))
+    notices = courier_config(settings, server_secret(settings))
+    run_background_process(_given_url(), payments_config(settings), notices)
 
 
 async def _demo(options: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import multiprocess
 
+from notices import CourierConfig
 from payments import PaymentsConfig
 from tollgate.app import GATE, gate_app, utc_now
 from tollgate.background import run_background
@@ -57,13 +58,13 @@ def run_gate_worker(
     uvloop.run(_serve(settings, running))
 
 
-def run_background_process(database_url: str, payments: PaymentsConfig) -> None:
+def run_background_process(database_url: str, payments: PaymentsConfig, notices: CourierConfig) -> None:
     """Be the background process until SIGTERM or SIGINT."""
     log_to_stdout()
     _die_with_parent()
 
     async def run() -> None:
-        await run_background(database_url, _stop_signal(), payments)
+        await run_background(database_url, _stop_signal(), payments, notices)
 
     uvloop.run(run())
 

@@ -1,8 +1,8 @@
 """The room's routes on one side, receivers on the other, and everything between them over sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,10 +12,12 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from accounts import Authenticator, Keys, Tokens, open_account
 from ledger import Ledger
-from notices import EndpointRoutes, Endpoints, SigningSecrets, Targets
+from ledger.commands import Command
+from notices import Courier, CourierConfig, NoticeMaker, SigningSecrets, Targets, notice_routes, open_courier
 from tests.conftest import Clock
 from tollgate.app import answer_errors
 from wire import Route, mount
@@ -49,11 +51,17 @@ class Office:
         self.clock = clock
         self.tokens = Tokens(SERVER_SECRET)
         self.authenticator = Authenticator(ledger, self.tokens, clock=clock, monotonic=asyncio.get_running_loop().time)
-        self.endpoints = Endpoints(ledger, SigningSecrets(SERVER_SECRET), targets, clock=clock)
+        self.targets = targets
         self.client: TestClient[Any, Any]
 
     def routes(self) -> list[Route]:
-        return EndpointRoutes(self.ledger, self.endpoints, self.authenticator).routes()
+        return notice_routes(
+            self.ledger,
+            secrets=SigningSecrets(SERVER_SECRET),
+            targets=self.targets,
+            authenticator=self.authenticator,
+            clock=self.clock,
+        )
 
     async def customer(self, *, rate_limit_rpm: int | None = None, account_id: str | None = None) -> Customer:
         if account_id is None:
@@ -70,6 +78,31 @@ class Office:
             content = await response.read()
             return Answer(response.status, _decode(content) if content else None)
 
+    async def submit(self, *commands: Command) -> None:
+        for command in commands:
+            await self.ledger.submit(command)
+
+    async def make(self) -> None:
+        """Make the notices of all that happened."""
+        await NoticeMaker(self.ledger.pool).catch_up()
+
+    def courier(self, targets: Targets | None = None, **config: Any) -> AbstractAsyncContextManager[Courier]:
+        """Of another process, with these targets instead of ours, and this configuration."""
+        said = {"server_secret": SERVER_SECRET, "targets": targets or self.targets, **config}
+        return open_courier(CourierConfig(**said), self.ledger, self.clock)
+
+    async def work(self, **config: Any) -> None:
+        """Make the notices of all that happened, and deliver what is due."""
+        await self.make()
+        async with self.courier(**config) as courier:
+            await courier.begin()
+            await courier.finish()
+
+    async def deliveries(self, customer: Customer, endpoint: Any) -> Any:
+        answer = await self.call("GET", f"{ENDPOINTS}/{endpoint['id']}/deliveries", customer.secret)
+        assert answer.status == 200, answer
+        return answer.body
+
     async def add(self, customer: Customer, url: str, **fields: Any) -> Any:
         """A new endpoint, as it was answered."""
         answer = await self.call("POST", ENDPOINTS, customer.secret, {"url": url, **fields})
@@ -78,6 +111,67 @@ class Office:
 
 
 ENDPOINTS = "/v1/webhook_endpoints"
+
+
+class Told(msgspec.Struct):
+    """A request that a receiver got."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def id(self) -> str:
+        return self.headers["webhook-id"]
+
+    @property
+    def json(self) -> Any:
+        return _decode(self.body)
+
+    def verified_by(self, secret: str) -> bool:
+        """Whether the library of Standard Webhooks takes it for genuine."""
+        try:
+            Webhook(secret).verify(self.body, self.headers)
+        except WebhookVerificationError:
+            return False
+        return True
+
+
+Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Receiver:
+    """A customer's server. Every request is answered by the next of ``behaviours``, at last by 204."""
+
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+        self.behaviours: list[Behaviour | int] = []
+        self.url: str
+        self._heard = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.told.append(Told(request.path, headers, await request.read()))
+        self._heard.set()
+        behaviour = self.behaviours.pop(0) if self.behaviours else 204
+        return web.Response(status=behaviour) if isinstance(behaviour, int) else await behaviour(request)
+
+    async def until_told(self, count: int) -> None:
+        """Return once it has so many requests."""
+        async with asyncio.timeout(30):
+            while len(self.told) < count:
+                self._heard.clear()
+                await self._heard.wait()
+
+
+@asynccontextmanager
+async def open_receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", receiver.answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        receiver.url = str(server.make_url("/hook"))
+        yield receiver
 
 
 @asynccontextmanager
@@ -107,6 +201,12 @@ async def strict_office(ledger: Ledger, clock: Clock) -> AsyncIterator[Office]:
     """A process with the settings of production."""
     async with open_office(ledger, clock, Targets(allow_http=False, allow_private=False)) as office:
         yield office
+
+
+@pytest_asyncio.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with open_receiver() as receiver:
+        yield receiver
 
 
 @pytest_asyncio.fixture

@@ -1,0 +1,24 @@
+"""Who may see and say where an account's notices go."""
+
+from aiohttp import web
+
+from accounts import Authenticator, require_account, require_no_limits
+from ledger import Ledger
+
+
+class Permission:
+    """Both methods give the account, and raise ApiError when the request has no right to it."""
+
+    def __init__(self, ledger: Ledger, authenticator: Authenticator) -> None:
+        self._ledger = ledger
+        self._authenticator = authenticator
+
+    async def to_see(self, request: web.Request) -> str:
+        return require_account(await self._authenticator.authenticate(request))
+
+    async def to_change(self, request: web.Request) -> str:
+        """As to make keys: whoever logs in, or has a key without limits."""
+        principal = await self._authenticator.authenticate(request)
+        account_id = require_account(principal)
+        require_no_limits(principal, await self._ledger.keys(account_id))
+        return account_id
