@@ -146,7 +146,7 @@ def provider_key_of(command: ProviderCommand) -> str:
     """Under which key the log remembers the command."""
     match command:
         case ChargeProcessorFee():
-            return f"fee:{command.reference}"
+            return key_of_fee(command.reference)
         case InitiatePayout():
             return _key_of_payout("initiated", command.payout_id)
         case PayPayout():
@@ -154,9 +154,17 @@ def provider_key_of(command: ProviderCommand) -> str:
         case FailPayout():
             return _key_of_payout("failed", command.payout_id)
         case ResolveBreak():
-            return f"break:{command.break_id}"
+            return key_of_break(command.break_id)
         case _:
             assert_never(command)
+
+
+def key_of_fee(reference: str) -> str:
+    return f"fee:{reference}"
+
+
+def key_of_break(break_id: str) -> str:
+    return f"break:{break_id}"
 
 
 def keys_of_payout(payout_id: str) -> list[str]:

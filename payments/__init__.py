@@ -4,7 +4,8 @@ A top-up's life is events of the ledger; here is what begins it, and what moves 
 twice and in any order: what they tell is verified, stored word for word, answered, and then booked, by rules that give
 the same books whatever came first. ``inbox.py`` is the way of a notification, ``roads.py`` what is open. Each provider
 has a package with the same parts: ``api.py`` is all that is known of its words, ``checkouts.py`` what we ask for,
-``booking.py`` what is made of what it tells. Start reading at ``stripe/booking.py``.
+``booking.py`` what is made of what it tells, ``statement.py`` what its own books say, which ``reconciliation`` holds
+against ours. Start reading at ``stripe/booking.py``.
 """
 
 from payments.alipay.amounts import CreditWished, PaymentWished
@@ -15,12 +16,14 @@ from payments.alipay.routes import AlipayRoutes
 from payments.errors import (
     AmountRefused,
     Break,
+    BreakNotFound,
     CredentialsRefused,
     CurrencyRefused,
     NotAtProvider,
     NotRefundable,
     PaymentsError,
     PaymentsNotConfigured,
+    PeriodNotOver,
     ProviderRefused,
     ProviderUnavailable,
     TopupClosed,
@@ -43,6 +46,7 @@ __all__ = [
     "AlipayRoutes",
     "AmountRefused",
     "Break",
+    "BreakNotFound",
     "CredentialsRefused",
     "CreditWished",
     "CurrencyRefused",
@@ -56,6 +60,7 @@ __all__ = [
     "PaymentsConfig",
     "PaymentsError",
     "PaymentsNotConfigured",
+    "PeriodNotOver",
     "ProviderRefused",
     "ProviderUnavailable",
     "Roads",

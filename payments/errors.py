@@ -9,6 +9,8 @@ PaymentsError
 ├── NotRefundable           not paid, or not as much that is neither taken back, held nor spent
 ├── WebhookRefused          a notification that is not the provider's, or none at all; nothing was stored
 ├── Break                   a notification that does not fit the books: nothing was booked, a person has to look
+├── PeriodNotOver           a period that a provider's books are not closed for yet
+├── BreakNotFound           no reconciliation has found a break of this id
 ├── ProviderUnavailable     the provider does not answer; whether it did what was asked is not known
 └── ProviderRefused         the provider will not do what was asked
     ├── CredentialsRefused  it does not know us, or does not let us: somebody has to mend a key
@@ -16,6 +18,8 @@ PaymentsError
 
 The ledger's own errors pass through: ``ledger.Refused`` and ``ledger.LedgerUnavailable``.
 """
+
+from datetime import datetime
 
 
 class PaymentsError(Exception):
@@ -77,6 +81,23 @@ class Break(PaymentsError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class PeriodNotOver(PaymentsError):
+    """What the provider says of it now is not all that it will say."""
+
+    def __init__(self, provider: str, closed_at: datetime) -> None:
+        super().__init__(f"the books of {provider} are closed for this period at {closed_at.isoformat()}")
+        self.provider = provider
+        self.closed_at = closed_at
+
+
+class BreakNotFound(PaymentsError):
+    """Breaks are found by reconciliations, and known by their ids from then on."""
+
+    def __init__(self, break_id: str) -> None:
+        super().__init__(f"no reconciliation has found a break {break_id}")
+        self.break_id = break_id
 
 
 class ProviderUnavailable(PaymentsError):

@@ -10,6 +10,7 @@ from ledger import Ledger
 from payments.alipay.api import AlipayConfig
 from payments.alipay.road import AlipayRoad, open_alipay
 from payments.inbox import Inbox
+from payments.reconciliation import Source
 from payments.stripe.api import StripeConfig
 from payments.stripe.road import StripeRoad, open_stripe
 
@@ -26,6 +27,11 @@ class Roads(msgspec.Struct, frozen=True, kw_only=True):
 
     stripe: StripeRoad | None
     alipay: AlipayRoad | None
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Whose books ours can be compared with, by provider."""
+        return {} if self.stripe is None else {"stripe": self.stripe.statements}
 
     @property
     def inboxes(self) -> dict[str, Inbox]:

@@ -36,6 +36,8 @@ NOT_DERIVED: Mapping[str, str] = {
     "low_balance_thresholds": "when an account wants to be told, not money",
     "notice_checkpoints": "how far the log was followed for notices: made once, whatever is rebuilt",
     "stripe_customers": "saved cards: personal data; what a card pays is top-ups, which are events",
+    "reconciliation_runs": "what was compared with payment providers: can be compared again",
+    "reconciliation_breaks": "what such comparisons found; what people say of it is events",
     "operator_requests": "what an operator's Idempotency-Key was used for; grants and adjustments are events",
 }
 

@@ -6,8 +6,9 @@ saved card have them; what it cannot do is answered 404 or 400, never made up. I
 session is paid, a payment disputed by a route under ``/_simulator``.
 
 Map: ``forms`` reads Stripe's request encoding; ``objects`` is what Stripe keeps and how one thing leads to another,
-``cards`` the same of customers and their cards; ``webhooks`` signs and delivers events, again and again until they are
-taken; ``faults`` is what can go wrong; ``server`` and ``card_routes`` have the routes.
+``cards`` the same of customers and their cards, ``balance`` of the money that it holds and pays out; ``webhooks`` signs
+and delivers events, again and again until they are taken; ``faults`` is what can go wrong; ``server``, ``card_routes``
+and ``balance_routes`` have the routes.
 """
 
 __all__: list[str] = []

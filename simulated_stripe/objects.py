@@ -47,11 +47,16 @@ class StripeRefusal(Exception):
 
 
 class Books:
-    """All objects by their ids, and all events in order. ``told`` is called with each new event."""
+    """All objects by their ids, and all events in order. ``told`` is called with each new event.
+
+    ``movements`` is called before that with the type and the object itself, so that the balance moves first.
+    """
 
     def __init__(self, told: Callable[[Object], None]) -> None:
         self.objects: dict[str, Object] = {}
         self.events: list[Object] = []
+        self.clock = time.time
+        self.movements: Callable[[str, Object], None] = lambda type_, subject: None
         self._told = told
 
     def get(self, id_: str, kind: str) -> Object:
@@ -242,11 +247,12 @@ class Books:
 
     def new(self, kind: str, prefix: str, **fields: Any) -> Object:
         id_ = f"{prefix}_{secrets.token_hex(12)}"
-        made = {"id": id_, "object": kind, "created": int(time.time()), "livemode": False, **fields}
+        made = {"id": id_, "object": kind, "created": int(self.clock()), "livemode": False, **fields}
         self.objects[id_] = made
         return made
 
     def tell(self, type_: str, subject: Object) -> None:
+        self.movements(type_, subject)
         event = {
             "id": f"evt_{secrets.token_hex(12)}",
             "object": "event",

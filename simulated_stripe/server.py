@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from simulated_stripe.balance_routes import BalanceRoutes
 from simulated_stripe.card_routes import CardRoutes, Settlement
 from simulated_stripe.faults import FaultBoard, Faults
 from simulated_stripe.forms import parse_form, whole_number
@@ -47,6 +48,7 @@ class SimulatedStripe:
         self.faults = FaultBoard()
         self.books = Books(self.courier.send)
         self.cards = CardRoutes(self.books)
+        self.balance = BalanceRoutes(self.books)
         self._api_key = api_key
         self._answers: dict[str, tuple[bytes, int, bytes]] = {}  # by Idempotency-Key: of which request, what was said
         self.requests: list[dict[str, Any]] = []
@@ -65,6 +67,9 @@ class SimulatedStripe:
         app.router.add_get("/v1/refunds", self.list_all("refund", "charge", "payment_intent"))
         app.router.add_get("/v1/disputes/{id}", self.retrieve("dispute"))
         app.router.add_get("/v1/disputes", self.list_all("dispute", "charge", "payment_intent"))
+        app.router.add_get("/v1/balance_transactions/{id}", self.retrieve("balance_transaction"))
+        app.router.add_get("/v1/payouts/{id}", self.retrieve("payout"))
+        app.router.add_get("/v1/payouts", self.list_all("payout", "status"))
         app.router.add_get("/v1/events", self.list_events)
         app.router.add_get("/pay/{id}", self.show_page)
         app.router.add_post("/pay/{id}", self.pay_on_page)
@@ -80,6 +85,7 @@ class SimulatedStripe:
         app.router.add_get("/_simulator/requests", self.list_requests)
         app.router.add_post("/_simulator/faults", self.set_faults)
         self.cards.add_to(app)
+        self.balance.add_to(app)
         app.on_cleanup.append(self._close)
         return app
 

@@ -1,4 +1,4 @@
-"""The background process: projections, the sweep, stored answers, payments, notices. Any number may run."""
+"""The background process: projections, the sweep, answers, payments, reconciliations, notices. Any number may run."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -12,7 +12,8 @@ from prometheus_client import Counter, Gauge
 from inference_proxy import KEPT_FOR, AnswerStore
 from ledger import UNREACHABLE, Ledger, LedgerError, Sweeper
 from notices import Courier, CourierConfig, open_courier
-from payments import Inbox, PaymentsConfig, open_roads
+from payments import Inbox, PaymentsConfig, Roads, open_roads
+from payments.reconciliation import DailyReconciliation
 from projections import ProjectionRunner
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool
@@ -24,6 +25,8 @@ MEASURE_EVERY_S = 2
 PURGE_EVERY_S = 600
 #: Notifications that were answered and then not processed.
 PROCESS_EVERY_S = 2
+#: Days whose books are closed, or that are due again.
+RECONCILE_EVERY_S = 60
 
 LAG_EVENTS = Gauge("tollgate_projection_lag_events", "Events not in the usage rows yet.", multiprocess_mode="livemax")
 LAG_SECONDS = Gauge("tollgate_projection_lag_seconds", "Age of the oldest of them.", multiprocess_mode="livemax")
@@ -44,20 +47,20 @@ async def run_background(
         stack.push_async_callback(ledger.close)
         roads = await stack.enter_async_context(open_roads(payments, ledger, utc_now))
         courier = await stack.enter_async_context(open_courier(notices, ledger, utc_now))
-        await _work(pool, ledger, list(roads.inboxes.values()), courier, stop)
+        await _work(pool, ledger, roads, courier, stop)
 
 
-async def _work(
-    pool: asyncpg.Pool, ledger: Ledger, inboxes: list[Inbox], courier: Courier, stop: asyncio.Event
-) -> None:
+async def _work(pool: asyncpg.Pool, ledger: Ledger, roads: Roads, courier: Courier, stop: asyncio.Event) -> None:
     runner = ProjectionRunner(pool)
     sweeper = Sweeper(pool, ledger.submit)
     scheduler = AsyncIOScheduler(timezone="UTC")
     scheduler.add_job(_sweep, "interval", [sweeper], seconds=SWEEP_EVERY_S, next_run_time=utc_now())
     scheduler.add_job(_measure, "interval", [runner], seconds=MEASURE_EVERY_S)
     scheduler.add_job(_purge, "interval", [AnswerStore(ledger)], seconds=PURGE_EVERY_S)
-    for inbox in inboxes:
+    for inbox in roads.inboxes.values():
         scheduler.add_job(_process, "interval", [inbox], seconds=PROCESS_EVERY_S)
+    daily = DailyReconciliation(ledger, roads.sources.values(), utc_now)
+    scheduler.add_job(_reconcile, "interval", [daily], seconds=RECONCILE_EVERY_S, next_run_time=utc_now())
     schedule_notices(scheduler, ledger, courier)
     scheduler.start()
     projecting = asyncio.create_task(runner.run(), name="projections")
@@ -90,6 +93,14 @@ async def _process(inbox: Inbox) -> None:
             pass
     except _PASSING as error:
         _log.warning("payments.not_processed", error=repr(error))
+
+
+async def _reconcile(daily: DailyReconciliation) -> None:
+    try:
+        await daily.run()
+        await daily.measure()
+    except _PASSING as error:
+        _log.warning("reconciliation.interrupted", error=repr(error))
 
 
 async def _measure(runner: ProjectionRunner) -> None:

@@ -11,7 +11,7 @@ from accounts import AccountsError
 from ledger import LedgerError
 from payments import PaymentsError
 from pricing import PricingError
-from tollgate import cli_accounts, cli_books, cli_payments, cli_prices, cli_serve
+from tollgate import cli_accounts, cli_books, cli_payments, cli_prices, cli_reconcile, cli_serve
 from tollgate.embedded_postgres import EmbeddedPostgresError
 from tollgate.logging import log_trouble_to_stderr
 from tollgate.migrate import MigrationError
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tollgate", description="Billing and metering ledger for GPU inference.")
     parser.add_argument("--config", type=Path, help="settings file (default: TOLLGATE_CONFIG, else tollgate.toml)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (cli_serve, cli_books, cli_accounts, cli_payments, cli_prices):
+    for group in (cli_serve, cli_books, cli_accounts, cli_payments, cli_reconcile, cli_prices):
         group.add_commands(commands)
     options = parser.parse_args(arguments)
     log_trouble_to_stderr()

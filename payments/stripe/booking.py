@@ -39,9 +39,11 @@ from payments.stripe.api import (
     SessionKind,
     StripeApi,
 )
+from payments.stripe.balance import TransactionSource
 from payments.stripe.card_api import SetupSession
 from payments.stripe.cards import Cards
 from payments.stripe.events import read_head, read_subject
+from payments.stripe.payouts import PayoutBooking
 
 #: How money goes back at Stripe.
 Kind: TypeAlias = Literal["refund", "dispute"]
@@ -53,10 +55,11 @@ NOT_OURS = Outcome("ignored", "not an order of ours")
 class StripeBooking:
     """Books events. Any number of processes may book the same one at once; each effect happens once."""
 
-    def __init__(self, ledger: Ledger, api: StripeApi, cards: Cards) -> None:
+    def __init__(self, ledger: Ledger, api: StripeApi, cards: Cards, payouts: PayoutBooking) -> None:
         self._ledger = ledger
         self._api = api
         self._cards = cards
+        self._payouts = payouts
 
     async def book(self, body: bytes) -> Outcome:
         """Book what an event of Stripe's says.
@@ -82,6 +85,8 @@ class StripeBooking:
                 return await self._changed(head.id, read_subject(body, Refund), "refund")
             case type_ if type_.startswith("charge.dispute."):
                 return await self._changed(head.id, read_subject(body, Dispute), "dispute")
+            case type_ if type_.startswith("payout."):
+                return await self._payouts.book(type_, read_subject(body, TransactionSource).id)
             case type_:
                 return Outcome("ignored", f"{type_} moves no money of ours")
 

@@ -11,11 +11,14 @@ from ledger import Ledger
 from payments.inbox import Inbox
 from payments.notifications import NotificationStore
 from payments.stripe.api import PROVIDER, StripeApi, StripeConfig
+from payments.stripe.balance import StripeBalance
 from payments.stripe.booking import StripeBooking
 from payments.stripe.card_api import CardApi
 from payments.stripe.cards import Cards
 from payments.stripe.checkouts import Checkouts
+from payments.stripe.payouts import PayoutBooking
 from payments.stripe.refunds import Refunds
+from payments.stripe.statement import StripeStatements
 
 
 class StripeRoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +29,7 @@ class StripeRoad(msgspec.Struct, frozen=True, kw_only=True):
     cards: Cards
     refunds: Refunds
     inbox: Inbox
+    statements: StripeStatements
 
 
 @asynccontextmanager
@@ -34,7 +38,8 @@ async def open_stripe(config: StripeConfig, ledger: Ledger, clock: Callable[[], 
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         api = StripeApi(config, session)
         cards = Cards(ledger, CardApi(config, session), clock)
-        booking = StripeBooking(ledger, api, cards)
+        balance = StripeBalance(config, session)
+        booking = StripeBooking(ledger, api, cards, PayoutBooking(ledger, balance))
         inbox = Inbox(NotificationStore(ledger.pool), {PROVIDER: booking.book}, clock)
         try:
             yield StripeRoad(
@@ -43,6 +48,7 @@ async def open_stripe(config: StripeConfig, ledger: Ledger, clock: Callable[[], 
                 cards=cards,
                 refunds=Refunds(ledger, api, booking),
                 inbox=inbox,
+                statements=StripeStatements(balance),
             )
         finally:
             await inbox.close()

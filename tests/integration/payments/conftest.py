@@ -188,6 +188,7 @@ CARD = "/v1/topup/stripe/card"
 @asynccontextmanager
 async def open_till(ledger: Ledger, clock: Clock, *, configured: bool = True) -> AsyncIterator[Till]:
     simulation = SimulatedStripe(API_KEY)
+    simulation.books.clock = lambda: clock.now.timestamp()
     tokens = Tokens(b"a server secret of 32 bytes ....")
     authenticator = Authenticator(ledger, tokens, clock=clock, monotonic=lambda: clock.now.timestamp())
     async with TestServer(simulation.app()) as server:

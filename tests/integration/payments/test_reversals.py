@@ -11,9 +11,11 @@ import msgspec
 import pytest
 
 from payments.stripe.api import Dispute, Refund, StripeApi
+from payments.stripe.balance import StripeBalance
 from payments.stripe.booking import StripeBooking
 from payments.stripe.card_api import CardApi
 from payments.stripe.cards import Cards
+from payments.stripe.payouts import PayoutBooking
 from simulated_stripe.objects import Object
 
 from .conftest import Payer, Till, trial_balance
@@ -310,4 +312,6 @@ async def test_who_looked_before_a_refund_was_made_and_books_after_another_did_s
 async def another_process(till: Till) -> AsyncIterator[tuple[StripeBooking, StripeApi]]:
     async with aiohttp.ClientSession() as session:
         api = StripeApi(till.config, session)
-        yield StripeBooking(till.ledger, api, Cards(till.ledger, CardApi(till.config, session), till.clock)), api
+        cards = Cards(till.ledger, CardApi(till.config, session), till.clock)
+        payouts = PayoutBooking(till.ledger, StripeBalance(till.config, session))
+        yield StripeBooking(till.ledger, api, cards, payouts), api
