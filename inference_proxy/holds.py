@@ -67,6 +67,7 @@ class RequestHold:
         self._slot: int | None = None
         self._is_repeatable = is_repeatable
         self._is_delivering = False
+        self._is_told_unwritten = False
         self._end: SettleHold | VoidHold = VoidHold(
             stream_id=command.stream_id, hold_id=command.hold_id, reason="cut_off"
         )
@@ -164,9 +165,14 @@ class RequestHold:
         try:
             self._slot = self._write_ahead.put(self._slot, encode_settlement(end))
         except (OSError, ValueError) as error:
-            _log.error("settlement.not_written_ahead", hold_id=self.id, error=repr(error))
+            self._tell_unwritten(error)
             return False
         return True
+
+    def _tell_unwritten(self, error: Exception) -> None:
+        if not self._is_told_unwritten:  # it is tried with every part, and a disk that is full may hold the log as well
+            self._is_told_unwritten = True
+            _log.error("settlement.not_written_ahead", hold_id=self.id, error=repr(error))
 
     def _forget(self) -> None:
         if self._slot is not None:
@@ -208,7 +214,7 @@ class RequestHold:
         try:
             await asyncio.to_thread(self._write_ahead.sync)
         except OSError as error:
-            _log.error("settlement.not_written_ahead", hold_id=self.id, error=repr(error))
+            self._tell_unwritten(error)
             return False
         return True
 

@@ -86,7 +86,8 @@ class _Keeper:
             _log.error("postgres.died", pid=self._server.pid)
             try:
                 self._server = await EmbeddedPostgres.start(self._data_dir, port=self._server.port)
-            except EmbeddedPostgresError as error:  # what is left of the old one may need a moment to go
+            # What is left of the old one may need a moment to go, and a full disk somebody to make room.
+            except (EmbeddedPostgresError, OSError) as error:
                 _log.error("postgres.not_restarted", error=str(error))
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -32,6 +31,7 @@ from inference_proxy.write_ahead import (
     WriteAheadFile,
     write_ahead_files,
 )
+from tests.unit.inference_proxy.disks import largest_file, small_disk
 from tests.unit.inference_proxy.writing_process import INTENT, SLOTS, intents, record
 
 ROOT = Path(__file__).parents[3]
@@ -390,26 +390,3 @@ def child(what: str, directory: Path, number: int) -> Iterator[subprocess.Popen[
             yield process
         finally:
             process.kill()
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file of this process may be made larger meanwhile."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextmanager
-def small_disk(directory: Path, *, kilobytes: int) -> Iterator[Path]:
-    """A file system of its own; needs the right to mount one."""
-    options = ["-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(directory)]
-    if shutil.which("mount") is None or subprocess.run(["mount", *options], capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here; the limit on a file's size stands in for it")
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", str(directory)], check=True)
