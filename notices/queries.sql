@@ -160,7 +160,7 @@ RETURNING disabled_because
 SELECT n.notice_id, n.type, n.created_at, n.status, CASE n.status WHEN 'waiting' THEN n.next_try_at END AS next_try_at,
        a.at, a.status_code, a.error, a.duration_ms
 FROM notices n LEFT JOIN notice_attempts a ON a.shard = n.shard AND a.notice_id = n.notice_id
-WHERE n.shard = $1 AND n.endpoint_id = $2 ORDER BY a.at DESC NULLS FIRST, n.notice_id LIMIT $3
+WHERE n.shard = $1 AND n.endpoint_id = $2 ORDER BY a.at DESC NULLS FIRST, a.attempt DESC, n.notice_id LIMIT $3
 
 -- send_again --
 -- Whatever became of it; a lease that runs goes on. $1 shard, $2 endpoint, $3 notice, $4 now

@@ -14,7 +14,8 @@ from notices.outbox import AT_ONE_ENDPOINT, LEASE, PATIENCE
 from notices.schedule import PAUSES
 from tests.unit.ledger.scenes import credit, expire_topup, fail_topup, reinstate, request_topup, reverse
 
-from .conftest import ENDPOINTS, SERVER_SECRET, Customer, Office, Receiver, open_receiver
+from .conftest import ENDPOINTS, SERVER_SECRET, Customer, Office
+from .receiver import Receiver, hang, open_receiver
 
 CENT = 1_000_000
 
@@ -235,12 +236,6 @@ def stop_deliveries() -> None:
     for task in asyncio.all_tasks():
         if task.get_name().startswith("deliver "):
             task.cancel()
-
-
-async def hang(request: web.Request) -> web.StreamResponse:
-    """Until whoever asked is gone."""
-    await asyncio.get_running_loop().create_future()
-    raise AssertionError
 
 
 async def asks_for_patience(request: web.Request) -> web.StreamResponse:
