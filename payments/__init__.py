@@ -19,6 +19,7 @@ from payments.errors import (
     BreakNotFound,
     CredentialsRefused,
     CurrencyRefused,
+    NoSavedCard,
     NotAtProvider,
     NotRefundable,
     PaymentsError,
@@ -36,6 +37,7 @@ from payments.refusals import as_api_errors
 from payments.roads import PaymentsConfig, Roads, open_roads
 from payments.routes import TopupRoutes, idempotency_key_of
 from payments.stripe.api import StripeConfig
+from payments.stripe.automatic import AutomaticTopups
 from payments.stripe.road import StripeRoad, open_stripe
 from payments.stripe.routes import stripe_routes
 
@@ -45,12 +47,14 @@ __all__ = [
     "AlipayRoad",
     "AlipayRoutes",
     "AmountRefused",
+    "AutomaticTopups",
     "Break",
     "BreakNotFound",
     "CredentialsRefused",
     "CreditWished",
     "CurrencyRefused",
     "Inbox",
+    "NoSavedCard",
     "NotAtProvider",
     "NotRefundable",
     "Notification",

@@ -4,6 +4,7 @@ PaymentsError
 ├── PaymentsNotConfigured   the provider has no secrets here: its routes are off
 ├── AmountRefused           not an amount that can be topped up by
 ├── CurrencyRefused         an account's currency that cannot be paid for by this road
+├── NoSavedCard             what is to be paid while nobody is there needs a saved card
 ├── TopupClosed             the top-up is over; another request begins another one
 ├── TopupNotFound           no account has a top-up of this id
 ├── NotRefundable           not paid, or not as much that is neither taken back, held nor spent
@@ -40,6 +41,13 @@ class AmountRefused(PaymentsError):
 
 class CurrencyRefused(PaymentsError):
     """No rate says what an account in this currency would have to pay. Another road may."""
+
+
+class NoSavedCard(PaymentsError):
+    """The account has no saved card to take top-ups with."""
+
+    def __init__(self) -> None:
+        super().__init__("no card is saved; save one first")
 
 
 class TopupClosed(PaymentsError):

@@ -12,3 +12,8 @@ BREAKS = Counter(
     "Notifications that do not fit the books. Nothing was booked for them; a person has to look.",
     ["provider", "reason"],
 )
+AUTOMATIC_TOPUPS = Counter(
+    "tollgate_automatic_topups_total",
+    "Top-ups that nobody asked for: requested, failed; and paused, when a card was declined too often.",
+    ["result"],
+)

@@ -8,6 +8,7 @@ import structlog
 from payments.errors import (
     AmountRefused,
     CurrencyRefused,
+    NoSavedCard,
     PaymentsError,
     PaymentsNotConfigured,
     ProviderRefused,
@@ -21,6 +22,7 @@ _CODES: dict[type[PaymentsError], str] = {
     PaymentsNotConfigured: "payments_not_configured",
     AmountRefused: "invalid_request",
     CurrencyRefused: "invalid_request",
+    NoSavedCard: "conflict",
     TopupClosed: "conflict",
     WebhookRefused: "invalid_request",
 }

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge
 from inference_proxy import KEPT_FOR, AnswerStore
 from ledger import UNREACHABLE, Ledger, LedgerError, Sweeper
 from notices import Courier, CourierConfig, open_courier
-from payments import Inbox, PaymentsConfig, Roads, open_roads
+from payments import AutomaticTopups, Inbox, PaymentsConfig, Roads, open_roads
 from payments.reconciliation import DailyReconciliation
 from projections import ProjectionRunner
 from tollgate.app import utc_now
@@ -27,6 +27,8 @@ PURGE_EVERY_S = 600
 PROCESS_EVERY_S = 2
 #: Days whose books are closed, or that are due again.
 RECONCILE_EVERY_S = 60
+#: Accounts whose balance may have fallen below the threshold of their automatic top-ups.
+TOP_UP_EVERY_S = 5
 
 LAG_EVENTS = Gauge("tollgate_projection_lag_events", "Events not in the usage rows yet.", multiprocess_mode="livemax")
 LAG_SECONDS = Gauge("tollgate_projection_lag_seconds", "Age of the oldest of them.", multiprocess_mode="livemax")
@@ -57,6 +59,8 @@ async def _work(pool: asyncpg.Pool, ledger: Ledger, roads: Roads, courier: Couri
     scheduler.add_job(_sweep, "interval", [sweeper], seconds=SWEEP_EVERY_S, next_run_time=utc_now())
     scheduler.add_job(_measure, "interval", [runner], seconds=MEASURE_EVERY_S)
     scheduler.add_job(_purge, "interval", [AnswerStore(ledger)], seconds=PURGE_EVERY_S)
+    if roads.stripe is not None:
+        scheduler.add_job(_top_up, "interval", [roads.stripe.automatic], seconds=TOP_UP_EVERY_S)
     for inbox in roads.inboxes.values():
         scheduler.add_job(_process, "interval", [inbox], seconds=PROCESS_EVERY_S)
     daily = DailyReconciliation(ledger, roads.sources.values(), utc_now)
@@ -101,6 +105,13 @@ async def _reconcile(daily: DailyReconciliation) -> None:
         await daily.measure()
     except _PASSING as error:
         _log.warning("reconciliation.interrupted", error=repr(error))
+
+
+async def _top_up(automatic: AutomaticTopups) -> None:
+    try:
+        await automatic.run()
+    except _PASSING as error:
+        _log.warning("automatic_topups.interrupted", error=repr(error))
 
 
 async def _measure(runner: ProjectionRunner) -> None:

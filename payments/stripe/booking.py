@@ -11,12 +11,10 @@ and currency. The metadata alone is never believed.
 from typing import Literal, TypeAlias
 
 from ledger import (
-    CreditTopup,
     ExpireTopup,
     FailTopup,
     Ledger,
     Microcents,
-    Paid,
     ReinstateTopup,
     ReverseTopup,
     TopupOver,
@@ -25,7 +23,7 @@ from ledger import (
 )
 from payments.errors import Break, NotAtProvider
 from payments.outcomes import Outcome, book
-from payments.smallest_units import major_units, microcents_in
+from payments.smallest_units import microcents_in
 from payments.stripe.api import (
     ACCOUNT_METADATA,
     PROVIDER,
@@ -42,6 +40,8 @@ from payments.stripe.api import (
 from payments.stripe.balance import TransactionSource
 from payments.stripe.card_api import SetupSession
 from payments.stripe.cards import Cards
+from payments.stripe.collecting import AUTOMATIC, CardCollector
+from payments.stripe.crediting import credit
 from payments.stripe.events import read_head, read_subject
 from payments.stripe.payouts import PayoutBooking
 
@@ -55,10 +55,13 @@ NOT_OURS = Outcome("ignored", "not an order of ours")
 class StripeBooking:
     """Books events. Any number of processes may book the same one at once; each effect happens once."""
 
-    def __init__(self, ledger: Ledger, api: StripeApi, cards: Cards, payouts: PayoutBooking) -> None:
+    def __init__(
+        self, ledger: Ledger, api: StripeApi, cards: Cards, collector: CardCollector, payouts: PayoutBooking
+    ) -> None:
         self._ledger = ledger
         self._api = api
         self._cards = cards
+        self._collector = collector
         self._payouts = payouts
 
     async def book(self, body: bytes) -> Outcome:
@@ -79,6 +82,8 @@ class StripeBooking:
                 return await self._session_expired(read_subject(body, CheckoutSession))
             case "payment_intent.succeeded":
                 return await self._paid(read_subject(body, PaymentIntent))
+            case "payment_intent.payment_failed" | "payment_intent.canceled":
+                return await self._not_paid(read_subject(body, PaymentIntent))
             case "charge.refunded":
                 return await self._refunded(head.id, read_subject(body, Charge))
             case "refund.failed":
@@ -144,6 +149,16 @@ class StripeBooking:
         if topup is None:
             return NOT_OURS
         return await self._credit(topup, payment.id, payment.amount_received, payment.currency)
+
+    async def _not_paid(self, payment: PaymentIntent) -> Outcome:
+        topup = await self._topup_of(payment.metadata)
+        if topup is None:
+            return NOT_OURS
+        if topup.requested_by != AUTOMATIC:
+            return Outcome("ignored", f"{topup.topup_id}: its payer may try again on the page")
+        if topup.reference not in (None, payment.id):
+            raise Break("payment", f"{topup.topup_id}: was to be paid by {topup.reference}, not by {payment.id}")
+        return await self._collector.collect(topup)
 
     async def _refunded(self, event_id: str, charge: Charge) -> Outcome:
         topup = await self._topup_of(charge.metadata)
@@ -223,18 +238,7 @@ class StripeBooking:
         return topup
 
     async def _credit(self, topup: TopupState, payment_id: str, units: int, currency: str) -> Outcome:
-        paid = Paid(currency.upper(), major_units(units, currency.upper()))
-        await book(
-            self._ledger,
-            CreditTopup(
-                stream_id=topup.account_id,
-                topup_id=topup.topup_id,
-                provider=PROVIDER,
-                payment_id=payment_id,
-                paid=paid,
-            ),
-        )
-        return Outcome("processed", f"{topup.topup_id}: credited for {payment_id}")
+        return await credit(self._ledger, topup, payment_id=payment_id, units=units, currency=currency)
 
     async def _end(self, command: FailTopup | ExpireTopup) -> Outcome:
         try:

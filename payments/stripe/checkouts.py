@@ -46,10 +46,7 @@ class Checkouts:
         IdempotencyMismatch and LedgerUnavailable.
         """
         account = await account_of(self._ledger, account_id)
-        if not self._minimum <= amount <= self._maximum:
-            smallest, largest = cents_text(self._minimum), cents_text(self._maximum)
-            raise AmountRefused(f"a top-up is from {smallest} to {largest} cents")
-        units = units_in(amount, account.currency)
+        units = units_between(amount, account.currency, smallest=self._minimum, largest=self._maximum)
         topup_id = new_id("topup") if idempotency_key is None else topup_id_of(account_id, idempotency_key)
         await self._ledger.submit(
             RequestTopup(
@@ -92,6 +89,13 @@ class Checkouts:
         topup = await self._ledger.topup(order.account_id, order.topup_id)
         assert topup is not None  # its request was just committed
         return topup
+
+
+def units_between(amount: Microcents, currency: str, *, smallest: Microcents, largest: Microcents) -> int:
+    """An amount to top up by, in the currency's smallest unit. Raises AmountRefused."""
+    if not smallest <= amount <= largest:
+        raise AmountRefused(f"a top-up is from {cents_text(smallest)} to {cents_text(largest)} cents")
+    return units_in(amount, currency)
 
 
 def topup_id_of(account_id: str, idempotency_key: str) -> str:

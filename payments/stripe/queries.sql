@@ -27,3 +27,30 @@ UPDATE stripe_customers
 SET payment_method_id = NULL, brand = NULL, last4 = NULL, exp_month = NULL, exp_year = NULL, set_up_at = NULL,
     saved_at = NULL
 WHERE account_id = $1
+
+-- automatic_standing --
+-- What the books say of an account's automatic top-ups: how many are over, the one in flight, what was paid by those that
+-- were asked for since the month began, and the declines in a row, which begin anew when the setting or the card changes.
+-- $1 all shards, $2 account, $3 when the month began, $4 when the card was saved or null
+WITH own AS MATERIALIZED (
+    SELECT topup_id, status, amount, requested_at FROM topup_states
+    WHERE shard = ANY ($1::smallint[]) AND account_id = $2 AND requested_by = 'automatic_topup'
+), declined AS (
+    SELECT requested_at FROM own
+    WHERE status = 'failed'
+      AND requested_at > (SELECT coalesce(max(requested_at), '-infinity') FROM own WHERE status = 'credited')
+      AND requested_at >= coalesce($4::timestamptz, '-infinity')
+      AND requested_at >= (SELECT coalesce(max(at), '-infinity') FROM events
+                           WHERE shard = ANY ($1::smallint[]) AND stream_id = $2 AND type = 'automatic_topup.changed')
+)
+SELECT count(*) FILTER (WHERE status NOT IN ('requested', 'pending')) AS over,
+       max(topup_id) FILTER (WHERE status IN ('requested', 'pending')) AS in_flight,
+       coalesce(sum(amount) FILTER (WHERE status = 'credited' AND requested_at >= $3), 0)::bigint AS paid_this_month,
+       (SELECT count(*) FROM declined) AS declines,
+       (SELECT max(requested_at) FROM declined) AS last_declined_at
+FROM own
+
+-- automatic_in_flight --
+-- $1 all shards
+SELECT DISTINCT account_id FROM topup_states
+WHERE shard = ANY ($1::smallint[]) AND requested_by = 'automatic_topup' AND status IN ('requested', 'pending')

@@ -10,6 +10,7 @@ from payments.metrics import NOTIFICATIONS
 from payments.refusals import as_api_errors
 from payments.routes import CheckoutBody, idempotency_key_of
 from payments.stripe.api import PROVIDER
+from payments.stripe.automatic_routes import AutomaticRoutes
 from payments.stripe.card_routes import CardRoutes
 from payments.stripe.events import MAX_BODY, EventHead, read_head
 from payments.stripe.road import StripeRoad
@@ -31,10 +32,10 @@ class WebhookAnswer(msgspec.Struct):
 
 def stripe_routes(ledger: Ledger, authenticator: Authenticator, road: StripeRoad | None) -> list[Route]:
     """All operations of this road. Without it they are off."""
-    cards = None if road is None else road.cards
     return [
         *StripeRoutes(authenticator, road).routes(),
-        *CardRoutes(ledger, authenticator, cards).routes(),
+        *CardRoutes(ledger, authenticator, None if road is None else road.cards).routes(),
+        *AutomaticRoutes(ledger, authenticator, None if road is None else road.automatic).routes(),
     ]
 
 

@@ -183,6 +183,7 @@ class Till:
 
 WEBHOOK = "/v1/topup/stripe/webhook"
 CARD = "/v1/topup/stripe/card"
+AUTOMATIC = "/v1/topup/automatic"
 
 
 @asynccontextmanager

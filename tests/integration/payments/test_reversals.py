@@ -15,6 +15,7 @@ from payments.stripe.balance import StripeBalance
 from payments.stripe.booking import StripeBooking
 from payments.stripe.card_api import CardApi
 from payments.stripe.cards import Cards
+from payments.stripe.collecting import CardCollector
 from payments.stripe.payouts import PayoutBooking
 from simulated_stripe.objects import Object
 
@@ -312,6 +313,8 @@ async def test_who_looked_before_a_refund_was_made_and_books_after_another_did_s
 async def another_process(till: Till) -> AsyncIterator[tuple[StripeBooking, StripeApi]]:
     async with aiohttp.ClientSession() as session:
         api = StripeApi(till.config, session)
-        cards = Cards(till.ledger, CardApi(till.config, session), till.clock)
+        card_api = CardApi(till.config, session)
+        cards = Cards(till.ledger, card_api, till.clock)
+        collector = CardCollector(till.ledger, card_api, cards, till.clock)
         payouts = PayoutBooking(till.ledger, StripeBalance(till.config, session))
-        yield StripeBooking(till.ledger, api, cards, payouts), api
+        yield StripeBooking(till.ledger, api, cards, collector, payouts), api

@@ -67,6 +67,9 @@ def test_the_routes_describe_themselves(till: Till) -> None:
         ("post", "/v1/topup/stripe/card"),
         ("get", "/v1/topup/stripe/card"),
         ("delete", "/v1/topup/stripe/card"),
+        ("put", "/v1/topup/automatic"),
+        ("get", "/v1/topup/automatic"),
+        ("delete", "/v1/topup/automatic"),
         ("get", "/v1/topup/history"),
     }
 
