@@ -1,17 +1,18 @@
-# Everything a fresh machine needs is Python 3.11, make and a package index.
+# Everything a fresh machine needs is Python 3.11, make and a package index; for tests and payments in the demo Node.js 20.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PUBLISHERS := .venv-prices
+NODE := simulated_chain/node_modules
 
-.PHONY: demo test check bench faults fuzz-webhooks compare-prices lock clean
+.PHONY: demo test check bench faults fuzz-webhooks compare-prices compile-token lock clean
 
-demo: $(INSTALLED)  ## a running gate with a simulated backend, a customer and a key
+demo: $(INSTALLED) $(if $(findstring --payments,$(ARGS)),$(NODE))  ## a running gate with a simulated backend, a customer and a key
 	@$(BIN)/tollgate demo $(ARGS)
 
-test: $(INSTALLED) check  ## lint, types, layers, then every test
+test: $(INSTALLED) $(NODE) check  ## lint, types, layers, then every test
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(INSTALLED)
@@ -37,6 +38,16 @@ $(PUBLISHERS)/.installed: tests/price_lists/requirements.txt
 	$(PUBLISHERS)/bin/pip install --quiet --no-deps -r $<
 	@touch $@
 
+compile-token: $(INSTALLED)  ## the coin of the tests and the demo, from its source
+	npm ci --prefix simulated_chain
+	node simulated_chain/contracts/compile.mjs
+
+# The EVM node of the tests and of `make demo ARGS=--payments`.
+$(NODE): simulated_chain/package-lock.json
+	@command -v npm >/dev/null || { echo "The tests and the demo of payments need an EVM node, and it needs Node.js 20 with npm"; exit 1; }
+	npm ci --omit=dev --prefix simulated_chain
+	@touch $@
+
 lock:  ## pin every dependency by hash in requirements.lock
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --no-emit-index-url --universal \
@@ -50,4 +61,4 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .tollgate .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NODE) .tollgate .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -56,6 +56,10 @@ class Ledger:
     def shards(self) -> int:
         return len(self._committers)
 
+    def shard(self, stream_id: str) -> int:
+        """The log shard that the stream is in."""
+        return shard_of(stream_id, self.shards)
+
     @property
     def waiting(self) -> int:
         """Commands that wait for their group."""
@@ -63,37 +67,34 @@ class Ledger:
 
     async def submit(self, command: Command) -> Committed:
         """Carry a command out, durably; see ``Committer.submit``."""
-        return await self._committers[self._shard(command.stream_id)].submit(command)
+        return await self._committers[self.shard(command.stream_id)].submit(command)
 
     async def account(self, account_id: str) -> AccountState | None:
-        return await reading.account_state(self.pool, self._shard(account_id), account_id)
+        return await reading.account_state(self.pool, self.shard(account_id), account_id)
 
     async def accounts_to_top_up(self) -> list[AccountState]:
         """The accounts of all shards whose available balance is below the threshold of their automatic top-ups."""
         return [a for shard in range(self.shards) for a in await reading.accounts_to_top_up(self.pool, shard)]
 
     async def keys(self, account_id: str) -> list[KeyState]:
-        return await reading.keys_of_account(self.pool, self._shard(account_id), account_id)
+        return await reading.keys_of_account(self.pool, self.shard(account_id), account_id)
 
     async def open_holds(self, account_id: str) -> list[HoldState]:
-        return await reading.open_holds_of_account(self.pool, self._shard(account_id), account_id)
+        return await reading.open_holds_of_account(self.pool, self.shard(account_id), account_id)
 
     async def topup(self, account_id: str, topup_id: str) -> TopupState | None:
-        return await reading.topup_state(self.pool, self._shard(account_id), account_id, topup_id)
+        return await reading.topup_state(self.pool, self.shard(account_id), account_id, topup_id)
 
     async def topups(self, account_id: str, *, before: str | None = None, limit: int = 100) -> list[TopupState]:
         """Newest first; ``before`` is the id of the last one that the caller has."""
-        shard = self._shard(account_id)
+        shard = self.shard(account_id)
         return await reading.topups_of_account(self.pool, shard, account_id, before=before, limit=limit)
 
     async def balance_as_of(self, account_id: str, at: datetime) -> Balance:
-        return await reading.balance_as_of(self.pool, self._shard(account_id), account_id, at)
+        return await reading.balance_as_of(self.pool, self.shard(account_id), account_id, at)
 
     async def stream(self, stream_id: str, *, after_seq: int = 0) -> list[StoredEvent]:
-        return await reading.stream_events(self.pool, self._shard(stream_id), stream_id, after_seq=after_seq)
+        return await reading.stream_events(self.pool, self.shard(stream_id), stream_id, after_seq=after_seq)
 
     async def events_of_hold(self, account_id: str, hold_id: str) -> list[StoredEvent]:
-        return await reading.events_of_hold(self.pool, self._shard(account_id), account_id, hold_id)
-
-    def _shard(self, stream_id: str) -> int:
-        return shard_of(stream_id, self.shards)
+        return await reading.events_of_hold(self.pool, self.shard(account_id), account_id, hold_id)

@@ -14,6 +14,7 @@ from payments.alipay.checkouts import AlipayCheckouts
 from payments.alipay.road import AlipayRoad, open_alipay
 from payments.alipay.routes import AlipayRoutes
 from payments.errors import (
+    AddressesUsedUp,
     AmountRefused,
     Break,
     BreakNotFound,
@@ -40,8 +41,15 @@ from payments.stripe.api import StripeConfig
 from payments.stripe.automatic import AutomaticTopups
 from payments.stripe.road import StripeRoad, open_stripe
 from payments.stripe.routes import stripe_routes
+from payments.usdc.addresses import DepositKey, checksummed
+from payments.usdc.amounts import coins
+from payments.usdc.config import Chain, UsdcConfig
+from payments.usdc.deposits import Deposit, DepositStore
+from payments.usdc.road import UsdcRoad, usdc_road
+from payments.usdc.routes import UsdcRoutes
 
 __all__ = [
+    "AddressesUsedUp",
     "AlipayCheckouts",
     "AlipayConfig",
     "AlipayRoad",
@@ -50,9 +58,13 @@ __all__ = [
     "AutomaticTopups",
     "Break",
     "BreakNotFound",
+    "Chain",
     "CredentialsRefused",
     "CreditWished",
     "CurrencyRefused",
+    "Deposit",
+    "DepositKey",
+    "DepositStore",
     "Inbox",
     "NoSavedCard",
     "NotAtProvider",
@@ -73,11 +85,17 @@ __all__ = [
     "TopupClosed",
     "TopupNotFound",
     "TopupRoutes",
+    "UsdcConfig",
+    "UsdcRoad",
+    "UsdcRoutes",
     "WebhookRefused",
     "as_api_errors",
+    "checksummed",
+    "coins",
     "idempotency_key_of",
     "open_alipay",
     "open_roads",
     "open_stripe",
     "stripe_routes",
+    "usdc_road",
 ]

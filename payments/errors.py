@@ -5,6 +5,7 @@ PaymentsError
 ├── AmountRefused           not an amount that can be topped up by
 ├── CurrencyRefused         an account's currency that cannot be paid for by this road
 ├── NoSavedCard             what is to be paid while nobody is there needs a saved card
+├── AddressesUsedUp         the account has as many addresses for deposits as one may have
 ├── TopupClosed             the top-up is over; another request begins another one
 ├── TopupNotFound           no account has a top-up of this id
 ├── NotRefundable           not paid, or not as much that is neither taken back, held nor spent
@@ -48,6 +49,10 @@ class NoSavedCard(PaymentsError):
 
     def __init__(self) -> None:
         super().__init__("no card is saved; save one first")
+
+
+class AddressesUsedUp(PaymentsError):
+    """The addresses that the account has stay valid."""
 
 
 class TopupClosed(PaymentsError):

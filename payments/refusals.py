@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import structlog
 
 from payments.errors import (
+    AddressesUsedUp,
     AmountRefused,
     CurrencyRefused,
     NoSavedCard,
@@ -23,6 +24,7 @@ _CODES: dict[type[PaymentsError], str] = {
     AmountRefused: "invalid_request",
     CurrencyRefused: "invalid_request",
     NoSavedCard: "conflict",
+    AddressesUsedUp: "conflict",
     TopupClosed: "conflict",
     WebhookRefused: "invalid_request",
 }

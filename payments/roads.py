@@ -13,6 +13,8 @@ from payments.inbox import Inbox
 from payments.reconciliation import Source
 from payments.stripe.api import StripeConfig
 from payments.stripe.road import StripeRoad, open_stripe
+from payments.usdc.config import UsdcConfig
+from payments.usdc.road import UsdcRoad, usdc_road
 
 
 class PaymentsConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +22,7 @@ class PaymentsConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     stripe: StripeConfig | None = None
     alipay: AlipayConfig | None = None
+    usdc: UsdcConfig | None = None
 
 
 class Roads(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +30,7 @@ class Roads(msgspec.Struct, frozen=True, kw_only=True):
 
     stripe: StripeRoad | None
     alipay: AlipayRoad | None
+    usdc: UsdcRoad | None
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -35,7 +39,7 @@ class Roads(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def inboxes(self) -> dict[str, Inbox]:
-        """By provider."""
+        """By provider, of those that tell of payments."""
         roads = {"stripe": self.stripe, "alipay": self.alipay}
         return {provider: road.inbox for provider, road in roads.items() if road is not None}
 
@@ -49,4 +53,5 @@ async def open_roads(config: PaymentsConfig, ledger: Ledger, clock: Callable[[],
             stripe = await stack.enter_async_context(open_stripe(config.stripe, ledger, clock))
         if config.alipay is not None:
             alipay = await stack.enter_async_context(open_alipay(config.alipay, ledger, clock))
-        yield Roads(stripe=stripe, alipay=alipay)
+        usdc = None if config.usdc is None else usdc_road(config.usdc, ledger, clock)
+        yield Roads(stripe=stripe, alipay=alipay, usdc=usdc)

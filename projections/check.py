@@ -38,6 +38,9 @@ NOT_DERIVED: Mapping[str, str] = {
     "stripe_customers": "saved cards: personal data; what a card pays is top-ups, which are events",
     "reconciliation_runs": "what was compared with payment providers: can be compared again",
     "reconciliation_breaks": "what such comparisons found; what people say of it is events",
+    "usdc_scans": "how far chains were read: they can be read again",
+    "usdc_blocks": "places that chains were read to; as above",
+    "usdc_deposits": "what was seen on chains: they can be read again; what came of it is events",
     "operator_requests": "what an operator's Idempotency-Key was used for; grants and adjustments are events",
 }
 

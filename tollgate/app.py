@@ -40,7 +40,16 @@ from inference_proxy import (
 )
 from ledger import UNREACHABLE, Lease, Ledger, new_id, new_worker_id
 from notices import SigningSecrets, notice_routes
-from payments import AlipayCheckouts, AlipayRoutes, PaymentsConfig, Roads, TopupRoutes, open_roads, stripe_routes
+from payments import (
+    AlipayCheckouts,
+    AlipayRoutes,
+    PaymentsConfig,
+    Roads,
+    TopupRoutes,
+    UsdcRoutes,
+    open_roads,
+    stripe_routes,
+)
 from projections import usage_routes
 from tollgate.database import connect, create_pool
 from tollgate.notices_config import notice_targets
@@ -165,6 +174,7 @@ def _topup_routes(
         *TopupRoutes(ledger, authenticator).routes(),
         *stripe_routes(ledger, authenticator, roads.stripe),
         *AlipayRoutes(authenticator, roads.alipay, checkouts).routes(),
+        *UsdcRoutes(authenticator, roads.usdc).routes(),
         *recharge_routes(checkouts, authenticator),
     ]
 

@@ -9,10 +9,10 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from prometheus_client import Counter, Gauge
 
-from inference_proxy import KEPT_FOR, AnswerStore
+from inference_proxy import KEPT_FOR, AnswerStore, PriceFeed
 from ledger import UNREACHABLE, Ledger, LedgerError, Sweeper
 from notices import Courier, CourierConfig, open_courier
-from payments import AutomaticTopups, Inbox, PaymentsConfig, Roads, open_roads
+from payments import AutomaticTopups, Inbox, PaymentsConfig, Roads, UsdcConfig, open_roads
 from payments.reconciliation import DailyReconciliation
 from projections import ProjectionRunner
 from tollgate.app import utc_now
@@ -29,6 +29,8 @@ PROCESS_EVERY_S = 2
 RECONCILE_EVERY_S = 60
 #: Accounts whose balance may have fallen below the threshold of their automatic top-ups.
 TOP_UP_EVERY_S = 5
+#: Whether a chain is due, or a push has come: a question to Postgres, not to the chain.
+LOOK_EVERY_S = 1
 
 LAG_EVENTS = Gauge("tollgate_projection_lag_events", "Events not in the usage rows yet.", multiprocess_mode="livemax")
 LAG_SECONDS = Gauge("tollgate_projection_lag_seconds", "Age of the oldest of them.", multiprocess_mode="livemax")
@@ -49,13 +51,34 @@ async def run_background(
         stack.push_async_callback(ledger.close)
         roads = await stack.enter_async_context(open_roads(payments, ledger, utc_now))
         courier = await stack.enter_async_context(open_courier(notices, ledger, utc_now))
-        await _work(pool, ledger, roads, courier, stop)
+        scheduler = AsyncIOScheduler(timezone="UTC")
+        if payments.usdc is not None:
+            await _watch_chains(payments.usdc, ledger, scheduler, stack)
+        await _work(pool, ledger, roads, courier, scheduler, stop)
 
 
-async def _work(pool: asyncpg.Pool, ledger: Ledger, roads: Roads, courier: Courier, stop: asyncio.Event) -> None:
+async def _watch_chains(config: UsdcConfig, ledger: Ledger, scheduler: AsyncIOScheduler, stack: AsyncExitStack) -> None:
+    from tollgate.watching import look, open_watchers  # brings web3, which no serving process imports
+
+    prices = PriceFeed(ledger)
+    await prices.refresh()
+    following = asyncio.create_task(prices.follow(), name="prices")
+    stack.callback(following.cancel)
+    watchers = await stack.enter_async_context(open_watchers(config.chains, ledger, prices.book.exchange_rate, utc_now))
+    for watcher in watchers:
+        scheduler.add_job(look, "interval", [watcher], seconds=LOOK_EVERY_S, next_run_time=utc_now())
+
+
+async def _work(
+    pool: asyncpg.Pool,
+    ledger: Ledger,
+    roads: Roads,
+    courier: Courier,
+    scheduler: AsyncIOScheduler,
+    stop: asyncio.Event,
+) -> None:
     runner = ProjectionRunner(pool)
     sweeper = Sweeper(pool, ledger.submit)
-    scheduler = AsyncIOScheduler(timezone="UTC")
     scheduler.add_job(_sweep, "interval", [sweeper], seconds=SWEEP_EVERY_S, next_run_time=utc_now())
     scheduler.add_job(_measure, "interval", [runner], seconds=MEASURE_EVERY_S)
     scheduler.add_job(_purge, "interval", [AnswerStore(ledger)], seconds=PURGE_EVERY_S)

@@ -7,11 +7,13 @@ from typing import Any
 
 from ledger import Microcents, microcents_from_cents, units_text
 from payments import (
+    DepositStore,
     Notification,
     NotificationsAsked,
     NotificationStore,
     PaymentsNotConfigured,
     Roads,
+    coins,
     open_roads,
 )
 from tollgate.app import utc_now
@@ -22,6 +24,7 @@ from tollgate.settings import load_settings
 
 PROVIDERS = ("stripe", "alipay")
 STATUSES = ("received", "processed", "ignored", "broken")
+DEPOSIT_STATUSES = ("seen", "pending", "credited", "failed", "reversed", "dust")
 
 
 def add_commands(commands: Any) -> None:
@@ -37,6 +40,10 @@ def add_commands(commands: Any) -> None:
         command.add_argument("--provider", choices=PROVIDERS)
         command.add_argument("--id", help="ours, or the provider's of the event")
         command.add_argument("--status", choices=STATUSES)
+    deposits = payments.add_parser("deposits", help="list what was seen of USDC on chains, newest first")
+    deposits.add_argument("--status", choices=DEPOSIT_STATUSES)
+    deposits.add_argument("--limit", type=int, default=100)
+    deposits.set_defaults(run=_deposits)
     refund = payments.add_parser("refund", help="give back what was paid and is neither held nor spent")
     refund.add_argument("topup_id", metavar="TOPUP")
     refund.add_argument("--amount", dest="amount_cents", metavar="CENTS", type=exact_number, help="default: all of it")
@@ -49,6 +56,18 @@ async def _list(options: argparse.Namespace) -> None:
     async with open_ledger(load_settings(options.config)) as ledger:
         async for notification in NotificationStore(ledger.pool).asked(_asked(options)):
             _print(notification)
+
+
+async def _deposits(options: argparse.Namespace) -> None:
+    async with open_ledger(load_settings(options.config)) as ledger:
+        for deposit in await DepositStore(ledger.pool).all(options.status, options.limit):
+            problem = "" if deposit.problem is None else f"  ({deposit.problem})"
+            gone = "" if deposit.gone_at_block is None else "  (its block has left the chain)"
+            print(
+                f"{deposit.seen_at:%Y-%m-%dT%H:%M:%SZ}  {deposit.payment_id}  {deposit.account_id}"
+                f"  {coins(deposit.transfer.units):f} USDC  block {deposit.transfer.block_number}"
+                f"  {deposit.status}{gone}{problem}"
+            )
 
 
 async def _replay(options: argparse.Namespace) -> int:

@@ -52,8 +52,10 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
     password: str
     models: list[str]
     backend_url: str
-    stripe_url: str | None  # None, as the next one: a demo without payments
+    stripe_url: str | None  # None, as the next ones: a demo without payments
     alipay_url: str | None
+    chain_url: str | None
+    chain_token: str | None
     pid: int
 
 
@@ -171,6 +173,8 @@ async def _furnish(url: str, secret: str, *, port: int, backend_url: str, provid
         backend_url=backend_url,
         stripe_url=None if providers is None else providers.stripe_url,
         alipay_url=None if providers is None else providers.alipay_url,
+        chain_url=None if providers is None else providers.chain.url,
+        chain_token=None if providers is None else providers.chain.token,
         pid=os.getpid(),
     )
 

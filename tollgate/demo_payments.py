@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from tollgate.demo_alipay import AlipayKeys, alipay_settings
+from tollgate.demo_chain import DemoChain, demo_chain
 from tollgate.demo_simulations import simulation
 
 #: Of the simulated Stripe, which no money can be got with.
@@ -19,6 +20,7 @@ class DemoProviders(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     stripe_url: str
     alipay_url: str
+    chain: DemoChain
     settings: str
     environment: dict[str, str]
 
@@ -31,11 +33,19 @@ async def simulated_providers(directory: Path, *, gate_port: int) -> AsyncIterat
         alipay_keys = AlipayKeys.made()
         alipay_url = await stack.enter_async_context(simulation(*alipay_keys.simulation()))
         alipay_keys.write_environment(directory / "alipay.env")
+        chain = await stack.enter_async_context(demo_chain())
         yield DemoProviders(
             directory=directory,
             stripe_url=stripe_url,
             alipay_url=alipay_url,
-            settings=_stripe_settings(stripe_url, port=gate_port) + alipay_settings(alipay_url, port=gate_port),
+            chain=chain,
+            settings="".join(
+                (
+                    _stripe_settings(stripe_url, port=gate_port),
+                    alipay_settings(alipay_url, port=gate_port),
+                    chain.settings,
+                )
+            ),
             environment=STRIPE_SECRETS | alipay_keys.environment,
         )
 
@@ -61,6 +71,14 @@ By the simulated Alipay at {providers.alipay_url}: the same with /topup/alipay/c
     -H "Content-Type: application/json" -d '{{"provider": "alipay", "amount": 100, "currency": "CNY"}}'
 
 Its keys are in {alipay_env}, for `set -a; . {alipay_env}`.
+
+By a test USDC on an EVM node at {providers.chain.url}: ask for your address, send coins to it, and look
+
+  curl {base_url}/topup/usdc/chains -H "Authorization: Bearer {key}"
+
+  {providers.chain.paying}
+
+  curl {base_url}/topup/usdc/deposits -H "Authorization: Bearer {key}"
 
 """
 

@@ -2,16 +2,23 @@
 
 import os
 from collections.abc import Mapping
+from decimal import Decimal
+from string import Template
+from urllib.parse import urlsplit
 
 from ledger import Microcents
 from ledger.money import MICROCENTS_PER_CENT
-from payments import AlipayConfig, PaymentsConfig, StripeConfig
-from tollgate.settings import Settings, SettingsError
+from payments import AlipayConfig, Chain, DepositKey, PaymentsConfig, StripeConfig, UsdcConfig, checksummed
+from tollgate.settings import ChainSettings, Settings, SettingsError
 
 
 def payments_config(settings: Settings, environment: Mapping[str, str] = os.environ) -> PaymentsConfig:
     """Raises SettingsError when a provider is configured by halves."""
-    return PaymentsConfig(stripe=stripe_config(settings, environment), alipay=alipay_config(settings, environment))
+    return PaymentsConfig(
+        stripe=stripe_config(settings, environment),
+        alipay=alipay_config(settings, environment),
+        usdc=usdc_config(settings, environment),
+    )
 
 
 def stripe_config(settings: Settings, environment: Mapping[str, str]) -> StripeConfig | None:
@@ -69,3 +76,64 @@ def alipay_config(settings: Settings, environment: Mapping[str, str]) -> AlipayC
     except ValueError as error:
         message = "TOLLGATE_ALIPAY_APP_PRIVATE_KEY or TOLLGATE_ALIPAY_PUBLIC_KEY is not such an RSA key"
         raise SettingsError(f"{message}: {error}") from error
+
+
+def usdc_config(settings: Settings, environment: Mapping[str, str]) -> UsdcConfig | None:
+    """Which chains there are and where deposits go: ``payments.usdc.xpub`` or TOLLGATE_USDC_XPUB, and
+    ``payments.usdc.chains``; None, and its routes are off, unless there are both.
+
+    Raises SettingsError when the key is none or a private one, or a chain contradicts itself or another one.
+    """
+    usdc = settings.payments.usdc
+    xpub = environment.get("TOLLGATE_USDC_XPUB", "").strip() or usdc.xpub
+    if not xpub or not usdc.chains:
+        return None
+    try:
+        DepositKey(xpub)
+    except ValueError as error:
+        raise SettingsError(f"payments.usdc.xpub or TOLLGATE_USDC_XPUB is no extended public key: {error}") from error
+    for names, what in (([c.name for c in usdc.chains], "name"), ([c.chain_id for c in usdc.chains], "chain_id")):
+        if len(set(names)) != len(names):
+            raise SettingsError(f"payments.usdc.chains: the same {what} is there twice")
+    return UsdcConfig(xpub=xpub, chains=tuple(_chain(chain, environment) for chain in usdc.chains))
+
+
+def _chain(chain: ChainSettings, environment: Mapping[str, str]) -> Chain:
+    setting = f"payments.usdc.chains.{chain.name}"
+    if (chain.confirmations is None) == (chain.finality is None):
+        raise SettingsError(f"{setting}: exactly one of confirmations and finality says when a deposit counts")
+    agreeing_nodes = chain.agreeing_nodes or min(2, len(chain.rpc_urls))
+    if agreeing_nodes > len(chain.rpc_urls):
+        raise SettingsError(f"{setting}.agreeing_nodes: there are only {len(chain.rpc_urls)} rpc_urls")
+    if chain.webhook_secret_env is not None and not environment.get(chain.webhook_secret_env):
+        raise SettingsError(f"{setting}.webhook_secret_env: {chain.webhook_secret_env} is not set")
+    try:
+        token = checksummed(chain.token)
+    except ValueError as error:
+        raise SettingsError(f"{setting}.token: {error}") from error
+    return Chain(
+        name=chain.name,
+        chain_id=chain.chain_id,
+        token=token,
+        rpc_urls=tuple(_filled_in(url, environment, setting) for url in chain.rpc_urls),
+        confirmations=chain.confirmations,
+        minimum_units=max(1, int(Decimal(chain.minimum_usdc).scaleb(6))),
+        agreeing_nodes=agreeing_nodes,
+        largest_range=chain.largest_range,
+        look_every_s=chain.look_every_s,
+        timeout_s=chain.timeout_s,
+        webhook_secret=None if chain.webhook_secret_env is None else environment[chain.webhook_secret_env],
+    )
+
+
+def _filled_in(url: str, environment: Mapping[str, str], setting: str) -> str:
+    """The URL with the values of the variables that it names. It is not shown: it may hold a key."""
+    try:
+        filled_in = Template(url).substitute(environment)
+    except KeyError as error:
+        raise SettingsError(f"{setting}.rpc_urls: {error.args[0]} is not set") from error
+    except ValueError as error:
+        raise SettingsError(f"{setting}.rpc_urls: a $ that begins no ${{NAME}}") from error
+    if urlsplit(filled_in).scheme not in ("http", "https") or not urlsplit(filled_in).hostname:
+        raise SettingsError(f"{setting}.rpc_urls: not an http or https URL")
+    return filled_in

@@ -8,7 +8,7 @@ import secrets
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -26,6 +26,7 @@ VARIABLES = (
     "TOLLGATE_SECRET",
     "TOLLGATE_STRIPE_API_KEY",
     "TOLLGATE_STRIPE_WEBHOOK_SECRETS",
+    "TOLLGATE_USDC_XPUB",
 )
 DEFAULT_FILE = Path("tollgate.toml")
 
@@ -75,11 +76,32 @@ class AlipaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     gateway: str = "https://openapi.alipay.com/gateway.do"
 
 
+class ChainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]  # in paths and metrics
+    chain_id: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    token: str  # the contract of USDC on it
+    rpc_urls: Annotated[list[str], msgspec.Meta(min_length=1)]  # in order; ${NAME} is taken from the environment
+    confirmations: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None  # exactly one of this and the next
+    finality: Literal["finalized"] | None = None  # credited when the chain calls the block so
+    minimum_usdc: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")] = "1"  # less is not credited
+    agreeing_nodes: Annotated[int, msgspec.Meta(ge=1, le=10)] | None = None  # None: two, where there are two
+    largest_range: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 2_000  # blocks asked for at once
+    look_every_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 5.0
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 10.0  # of one question
+    webhook_secret_env: str | None = None  # the variable with the secret that pushes are signed with
+
+
+class UsdcSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    xpub: str | None = None  # or TOLLGATE_USDC_XPUB; without one, or without a chain, it is off
+    chains: list[ChainSettings] = []
+
+
 class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     minimum_cents: Annotated[int, msgspec.Meta(ge=1, le=10**11)] = 500  # of one top-up
     maximum_cents: Annotated[int, msgspec.Meta(ge=1, le=10**11)] = 1_000_000
     stripe: StripeSettings = StripeSettings()
     alipay: AlipaySettings = AlipaySettings()
+    usdc: UsdcSettings = UsdcSettings()
 
 
 class NoticeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

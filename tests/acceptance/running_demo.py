@@ -43,6 +43,8 @@ class Information(msgspec.Struct, frozen=True):
     pid: int
     stripe_url: str | None = None  # of a demo with payments
     alipay_url: str | None = None
+    chain_url: str | None = None
+    chain_token: str | None = None
 
 
 class Generated(msgspec.Struct, frozen=True):

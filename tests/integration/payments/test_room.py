@@ -14,9 +14,10 @@ from wire import openapi_document
 from .conftest import API_KEY, SECRET, Payer, Till
 
 
-async def test_every_query_fits_the_schema_and_the_rights_of_the_application(pool: asyncpg.Pool) -> None:
+@pytest.mark.parametrize("package", ["payments", "payments.usdc"])
+async def test_every_query_fits_the_schema_and_the_rights_of_the_application(pool: asyncpg.Pool, package: str) -> None:
     async with pool.acquire() as connection:
-        for name, query in load_queries("payments").items():
+        for name, query in load_queries(package).items():
             try:
                 await connection.execute("EXPLAIN (GENERIC_PLAN) " + query)
             except asyncpg.PostgresError as error:
