@@ -35,7 +35,8 @@ class Roads(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sources(self) -> dict[str, Source]:
         """Whose books ours can be compared with, by provider."""
-        return {} if self.stripe is None else {"stripe": self.stripe.statements}
+        roads = {"stripe": self.stripe, "alipay": self.alipay}
+        return {provider: road.statements for provider, road in roads.items() if road is not None}
 
     @property
     def inboxes(self) -> dict[str, Inbox]:

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Final
 import msgspec
 from aiohttp import web
 
+from simulated_alipay.bills import Bills
 from simulated_alipay.notifications import Courier, Delivery
 from simulated_alipay.signatures import KeyPair, is_signed, public_key, sign, signed_text
 from simulated_alipay.trades import AlipayRefusal, Trade, Trades, in_yuan, shown
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+BILL: Final = "alipay.data.dataservice.bill.downloadurl.query"
 QUERY: Final = "alipay.trade.query"
 PAGE: Final = "alipay.trade.page.pay"
 
@@ -26,6 +28,15 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     fen: int
 
 
+class PlantedPayment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    fen: int
+    done_at: str | None = None  # in Beijing; now
+
+
+class Alteration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    fen: int
+
+
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How questions fail; all defaults together are a healthy Alipay."""
 
@@ -34,6 +45,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     is_busy: bool = False  # code 20000
     unsigned: bool = False  # answer with a signature of nobody
     trade_status: str | None = None  # say this of every trade
+    half_bills: bool = False  # files of bills break off
 
 
 class SimulatedAlipay:
@@ -42,10 +54,13 @@ class SimulatedAlipay:
     def __init__(self, keys: KeyPair, *, app_id: str, app_public_key: str, seller_id: str) -> None:
         self.courier = Courier(keys.private)
         self.trades = Trades(app_id, seller_id, lambda trade, fields: self.courier.send(trade.notify_url, fields))
+        self.bills = Bills()
+        self.trades.moved = self.bills.follow
         self.faults = Faults()
         self.questions: list[str] = []  # out_trade_no of each
         self._keys = keys
         self._app_id = app_id
+        self._seller_id = seller_id
         self._app_public_key = public_key(app_public_key)
 
     def app(self) -> web.Application:
@@ -56,6 +71,10 @@ class SimulatedAlipay:
         app.router.add_post("/_simulator/trades/{order}/refund", self.refund)
         app.router.add_post("/_simulator/trades/{order}/finish", self.finish)
         app.router.add_post("/_simulator/trades/{order}/close", self.close)
+        app.router.add_get("/bills/{day}", self.download_bill)
+        app.router.add_post("/_simulator/payments", self.plant_payment)
+        app.router.add_post("/_simulator/bills/{trade_no}/forget", self.forget)
+        app.router.add_post("/_simulator/bills/{trade_no}/alter", self.alter)
         app.router.add_post("/_simulator/delivery", self.set_delivery)
         app.router.add_post("/_simulator/faults", self.set_faults)
         app.router.add_get("/_simulator/notifications", self.list_notifications)
@@ -85,8 +104,8 @@ class SimulatedAlipay:
             raise AlipayRefusal("isv.invalid-signature", "验签出错", code="40002")
         if asked["method"] == PAGE:
             return self._page(asked)
-        if asked["method"] == QUERY:
-            return await self._queried(asked)
+        if asked["method"] in (QUERY, BILL):
+            return await self._questioned(request, asked)
         raise AlipayRefusal("isv.invalid-method", "不存在的方法名", code="40002")
 
     def _page(self, asked: Mapping[str, str]) -> web.Response:
@@ -96,19 +115,36 @@ class SimulatedAlipay:
         page = f'<form method=post action="/pay/{trade.out_trade_no}"><p>{line}</p><button>Pay</button></form>'
         return web.Response(text=page, content_type="text/html")
 
-    async def _queried(self, asked: Mapping[str, str]) -> web.Response:
+    async def _questioned(self, request: web.Request, asked: Mapping[str, str]) -> web.Response:
         faults = self.faults
         await asyncio.sleep(faults.hang_s)
         if faults.status is not None:
             return web.Response(status=faults.status)
-        if faults.is_busy:
-            raise AlipayRefusal("aop.ACQ.SYSTEM_ERROR", "系统繁忙", code="20000")
-        out_trade_no = msgspec.json.decode(asked["biz_content"], type=dict[str, str])["out_trade_no"]
-        self.questions.append(out_trade_no)
-        said = shown(self.trades.get(out_trade_no))
-        if faults.trade_status is not None:
-            said["trade_status"] = faults.trade_status
-        return self._answer(QUERY, said)
+        about = msgspec.json.decode(asked["biz_content"], type=dict[str, str])
+        try:
+            if faults.is_busy:
+                raise AlipayRefusal("aop.ACQ.SYSTEM_ERROR", "系统繁忙", code="20000")
+            said = self._bill_of(request, about) if asked["method"] == BILL else self._trade_of(about)
+        except AlipayRefusal as refusal:
+            said = _refused(refusal)
+        return self._answer(asked["method"], said)
+
+    def _trade_of(self, about: Mapping[str, str]) -> dict[str, str]:
+        self.questions.append(about["out_trade_no"])
+        said = shown(self.trades.get(about["out_trade_no"]))
+        return said if self.faults.trade_status is None else {**said, "trade_status": self.faults.trade_status}
+
+    def _bill_of(self, request: web.Request, about: Mapping[str, str]) -> dict[str, str]:
+        if about["bill_type"] != "trade":
+            raise AlipayRefusal("isv.invalid-parameter", "bill_type", code="40002")
+        self.bills.zipped(about["bill_date"], self._seller_id)
+        url = f"{request.url.origin()}/bills/{about['bill_date']}"
+        return {"code": "10000", "msg": "Success", "bill_download_url": url}
+
+    async def download_bill(self, request: web.Request) -> web.Response:
+        self.bills.broken = self.faults.half_bills
+        body = self.bills.zipped(request.match_info["day"], self._seller_id)
+        return web.Response(body=body, content_type="application/zip")
 
     def _answer(self, method: str, said: dict[str, str]) -> web.Response:
         """The signature is of the bytes of what is said."""
@@ -140,6 +176,18 @@ class SimulatedAlipay:
 
     async def close(self, request: web.Request) -> web.Response:
         self.trades.close(self._named(request))
+        return _json({})
+
+    async def plant_payment(self, request: web.Request) -> web.Response:
+        how = await _read(request, PlantedPayment)
+        return _json(self.bills.plant(how.fen, how.done_at or self.trades.now()))
+
+    async def forget(self, request: web.Request) -> web.Response:
+        self.bills.forget(request.match_info["trade_no"])
+        return _json({})
+
+    async def alter(self, request: web.Request) -> web.Response:
+        self.bills.alter(request.match_info["trade_no"], (await _read(request, Alteration)).fen)
         return _json({})
 
     async def set_delivery(self, request: web.Request) -> web.Response:

@@ -42,13 +42,16 @@ class Trade(msgspec.Struct, kw_only=True):
 
 
 class Trades:
-    """All trades by the seller's number. ``told`` is called with a trade and each notification of it, unsigned."""
+    """All trades by the seller's number. ``told`` is called with a trade and each notification of it, unsigned, and
+    ``moved`` with the trade, the fen that were paid, below zero given back, and the time."""
 
     def __init__(self, app_id: str, seller_id: str, told: Callable[[Trade, dict[str, str]], None]) -> None:
         self.by_order: dict[str, Trade] = {}
         self._app_id = app_id
         self._seller_id = seller_id
         self._told = told
+        self.clock = time.time
+        self.moved: Callable[[Trade, int, str], None] = lambda trade, fen, at: None
 
     def get(self, out_trade_no: str) -> Trade:
         """Raises AlipayRefusal when nobody opened the page of this order."""
@@ -64,13 +67,13 @@ class Trades:
         trade = self.by_order.get(order["out_trade_no"])
         if trade is None:
             trade = Trade(
-                trade_no=f"{now()[:10].replace('-', '')}22001{secrets.randbelow(10**15):015d}",
+                trade_no=f"{self.now()[:10].replace('-', '')}22001{secrets.randbelow(10**15):015d}",
                 out_trade_no=order["out_trade_no"],
                 subject=order["subject"],
                 fen=int(fen),
                 notify_url=notify_url,
                 return_url=return_url,
-                gmt_create=now(),
+                gmt_create=self.now(),
             )
             self.by_order[trade.out_trade_no] = trade
             self._tell(trade)
@@ -82,7 +85,8 @@ class Trades:
         """The customer pays; ``fen`` is for payments that are not what was asked for."""
         _require(trade, "WAIT_BUYER_PAY")
         trade.fen = trade.fen if fen is None else fen
-        trade.status, trade.gmt_payment = "TRADE_SUCCESS", now()
+        trade.status, trade.gmt_payment = "TRADE_SUCCESS", self.now()
+        self.moved(trade, trade.fen, trade.gmt_payment)
         self._tell(trade)
 
     def finish(self, trade: Trade) -> None:
@@ -97,22 +101,27 @@ class Trades:
         if not 0 < fen <= trade.fen - trade.refunded:
             raise AlipayRefusal("ACQ.REFUND_AMT_NOT_EQUAL_TOTAL", "退款金额超限")
         trade.refunded += fen
-        trade.gmt_refund = now()
+        trade.gmt_refund = self.now()
+        self.moved(trade, -fen, trade.gmt_refund)
         if trade.refunded == trade.fen:
-            trade.status, trade.gmt_close = "TRADE_CLOSED", now()
+            trade.status, trade.gmt_close = "TRADE_CLOSED", self.now()
         self._tell(trade)
 
     def close(self, trade: Trade) -> None:
         """Nobody paid in time."""
         _require(trade, "WAIT_BUYER_PAY")
-        trade.status, trade.gmt_close = "TRADE_CLOSED", now()
+        trade.status, trade.gmt_close = "TRADE_CLOSED", self.now()
         self._tell(trade)
+
+    def now(self) -> str:
+        """The time in Beijing."""
+        return (datetime.fromtimestamp(self.clock(), UTC) + BEIJING).strftime("%Y-%m-%d %H:%M:%S")
 
     def _tell(self, trade: Trade) -> None:
         fields = {
             "notify_id": secrets.token_hex(17),
             "notify_type": "trade_status_sync",
-            "notify_time": now(),
+            "notify_time": self.now(),
             "charset": "utf-8",
             "version": "1.0",
             "app_id": self._app_id,
@@ -147,11 +156,6 @@ def shown(trade: Trade) -> dict[str, str]:
 
 def in_yuan(fen: int) -> str:
     return f"{fen // 100}.{fen % 100:02d}"
-
-
-def now() -> str:
-    """The time in Beijing."""
-    return (datetime.fromtimestamp(time.time(), UTC) + BEIJING).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _require(trade: Trade, status: str) -> None:

@@ -7,10 +7,10 @@ and nothing else is taken. Field names are Alipay's own; amounts are yuan with a
 import asyncio
 import base64
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from http.client import HTTPException
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import alipay
 import msgspec
@@ -33,8 +33,10 @@ BEIJING = timezone(timedelta(hours=8))
 
 _DONE = "10000"
 _BUSY = "20000"
-_NO_TRADE = "ACQ.TRADE_NOT_EXIST"
+_NOTHING = ("ACQ.TRADE_NOT_EXIST", "isp.bill_not_exist")
 _SYSTEM_ERROR = "ACQ.SYSTEM_ERROR"
+
+Asked = TypeVar("Asked")
 
 Yuan = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,2})?$(?!\n)")]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[!-~]+$(?!\n)")]
@@ -48,6 +50,10 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
     trade_status: str  # WAIT_BUYER_PAY, TRADE_CLOSED, TRADE_SUCCESS, TRADE_FINISHED
     total_amount: Yuan
     trans_currency: str = "CNY"
+
+
+class _Bill(msgspec.Struct, frozen=True, kw_only=True):
+    bill_download_url: Annotated[str, msgspec.Meta(pattern="^https?://")]
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,19 +115,13 @@ class AlipayApi:
 
     async def trade(self, out_trade_no: str) -> Trade:
         """The payment of an order as it is now. Raises NotAtProvider, ProviderRefused, ProviderUnavailable."""
-        said = await asyncio.to_thread(self._asked, "alipay.trade.query", {"out_trade_no": out_trade_no})
-        try:
-            answer = msgspec.convert(said, _Answer)
-            problem = f"{answer.code} {answer.msg}: {answer.sub_code} {answer.sub_msg}"
-            if answer.code == _BUSY or answer.sub_code == _SYSTEM_ERROR:
-                raise ProviderUnavailable(PROVIDER, problem)
-            if answer.sub_code == _NO_TRADE:
-                raise NotAtProvider(PROVIDER, problem)
-            if answer.code != _DONE:
-                raise ProviderRefused(PROVIDER, problem)
-            return msgspec.convert(said, Trade)
-        except msgspec.ValidationError as error:
-            raise ProviderUnavailable(PROVIDER, f"its answer makes no sense: {error}") from error
+        return await self._answered("alipay.trade.query", {"out_trade_no": out_trade_no}, Trade)
+
+    async def bill_url(self, day: date) -> str:
+        """Where the bill of a day in Beijing can be fetched for half a minute. Raises NotAtProvider when it has none,
+        ProviderRefused, ProviderUnavailable."""
+        about = {"bill_type": "trade", "bill_date": day.isoformat()}
+        return (await self._answered("alipay.data.dataservice.bill.downloadurl.query", about, _Bill)).bill_download_url
 
     def has_signed(self, fields: dict[str, str], signature: str) -> bool:
         """Whether these fields of a notification, without ``sign`` and ``sign_type``, are from Alipay."""
@@ -129,6 +129,21 @@ class AlipayApi:
             return bool(self._library.verify(dict(fields), signature))
         except ValueError:  # no base64
             return False
+
+    async def _answered(self, method: str, about: dict[str, str], kind: type[Asked]) -> Asked:
+        said = await asyncio.to_thread(self._asked, method, about)
+        try:
+            answer = msgspec.convert(said, _Answer)
+            problem = f"{answer.code} {answer.msg}: {answer.sub_code} {answer.sub_msg}"
+            if answer.code == _BUSY or answer.sub_code == _SYSTEM_ERROR:
+                raise ProviderUnavailable(PROVIDER, problem)
+            if answer.sub_code in _NOTHING:
+                raise NotAtProvider(PROVIDER, problem)
+            if answer.code != _DONE:
+                raise ProviderRefused(PROVIDER, problem)
+            return msgspec.convert(said, kind)
+        except msgspec.ValidationError as error:
+            raise ProviderUnavailable(PROVIDER, f"its answer makes no sense: {error}") from error
 
     def _asked(self, method: str, about: dict[str, str]) -> Any:
         """What Alipay answers, its signature checked. Blocks."""

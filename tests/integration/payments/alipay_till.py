@@ -126,6 +126,7 @@ def altered(body: bytes, key: KeyPair | None = None, **changes: str) -> bytes:
 async def open_alipay_till(ledger: Ledger, clock: Clock, *, configured: bool = True) -> AsyncIterator[AlipayTill]:
     simulation = SimulatedAlipay(THEIRS, app_id=APP_ID, app_public_key=OURS.public_text, seller_id=SELLER_ID)
     simulation.courier.wishes = Delivery(held=True)
+    simulation.trades.clock = lambda: clock.now.timestamp()
     tokens = Tokens(b"a server secret of 32 bytes ....")
     authenticator = Authenticator(ledger, tokens, clock=clock, monotonic=lambda: clock.now.timestamp())
     async with TestServer(simulation.app()) as server:
