@@ -51,7 +51,7 @@ from payments import (
     stripe_routes,
 )
 from projections import usage_routes
-from tollgate.database import connect, create_pool
+from tollgate.database import close_pool, connect, create_pool
 from tollgate.notices_config import notice_targets
 from tollgate.settings import Settings
 from wire import ApiError, Route, error_reply, json_reply, mount, openapi_document
@@ -85,7 +85,7 @@ async def gate_app(
     monotonic = asyncio.get_running_loop().time
     async with AsyncExitStack() as stack:
         pool = await create_pool(database_url)
-        stack.push_async_callback(pool.close)
+        stack.push_async_callback(close_pool, pool)
         ledger = await Ledger.open(pool, lambda: connect(database_url), clock)
         stack.push_async_callback(ledger.close)
         lease = Lease(lambda: connect(database_url), new_worker_id())

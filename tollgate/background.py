@@ -16,7 +16,7 @@ from payments import AutomaticTopups, Inbox, PaymentsConfig, Roads, UsdcConfig, 
 from payments.reconciliation import DailyReconciliation
 from projections import ProjectionRunner
 from tollgate.app import utc_now
-from tollgate.database import connect, create_pool
+from tollgate.database import CLOSE_WITHIN_S, close_pool, connect, create_pool
 from tollgate.notice_jobs import schedule_notices
 
 #: A hold outlives its dead worker by two to three of these.
@@ -46,7 +46,7 @@ async def run_background(
     """Work until told to stop."""
     async with AsyncExitStack() as stack:
         pool = await create_pool(database_url)
-        stack.push_async_callback(pool.close)
+        stack.push_async_callback(close_pool, pool)
         ledger = await Ledger.open(pool, lambda: connect(database_url), utc_now)
         stack.push_async_callback(ledger.close)
         roads = await stack.enter_async_context(open_roads(payments, ledger, utc_now))
@@ -96,7 +96,8 @@ async def _work(
     finally:
         scheduler.shutdown(wait=False)
         projecting.cancel()
-        await asyncio.gather(projecting, return_exceptions=True)
+        # A cancellation that meets a connection which breaks can be lost in it; the pool is closed under it then.
+        await asyncio.wait({projecting}, timeout=CLOSE_WITHIN_S)
 
 
 async def _sweep(sweeper: Sweeper) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import asyncpg
 import structlog
 
+from ledger import UNREACHABLE
 from tollgate.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from tollgate.migrate import load_migrations, migrate, pending
 from tollgate.settings import Settings, SettingsError
@@ -17,6 +18,8 @@ from tollgate.settings import Settings, SettingsError
 #: A statement that takes longer is not one of ours; the connection is given up.
 STATEMENT_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
+#: How long a pool waits for connections that are not given back, as after a Postgres that went while they were.
+CLOSE_WITHIN_S = 5.0
 
 LOOK_AT_POSTGRES_EVERY_S = 0.5
 
@@ -111,6 +114,16 @@ async def create_pool(url: str, *, size: int = 4) -> asyncpg.Pool:
         command_timeout=STATEMENT_TIMEOUT_S,
         server_settings=_APPLICATION,
     )
+
+
+async def close_pool(pool: asyncpg.Pool) -> None:
+    """Close it in order, or else at once: a process that was told to stop must come to its end."""
+    try:
+        async with asyncio.timeout(CLOSE_WITHIN_S):
+            await pool.close()
+    except UNREACHABLE as error:
+        _log.warning("pool.terminated", error=repr(error))
+        pool.terminate()
 
 
 async def connect_as_owner(url: str) -> asyncpg.Connection:
