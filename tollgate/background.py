@@ -18,6 +18,7 @@ from projections import ProjectionRunner
 from tollgate.app import utc_now
 from tollgate.database import CLOSE_WITHIN_S, close_pool, connect, create_pool
 from tollgate.notice_jobs import schedule_notices
+from tollgate.sources import open_sources
 
 #: A hold outlives its dead worker by two to three of these.
 SWEEP_EVERY_S = 2
@@ -54,6 +55,9 @@ async def run_background(
         scheduler = AsyncIOScheduler(timezone="UTC")
         if payments.usdc is not None:
             await _watch_chains(payments.usdc, ledger, scheduler, stack)
+        sources = await stack.enter_async_context(open_sources(payments, roads, ledger))
+        daily = DailyReconciliation(ledger, sources.values(), utc_now)
+        scheduler.add_job(_reconcile, "interval", [daily], seconds=RECONCILE_EVERY_S, next_run_time=utc_now())
         await _work(pool, ledger, roads, courier, scheduler, stop)
 
 
@@ -86,8 +90,6 @@ async def _work(
         scheduler.add_job(_top_up, "interval", [roads.stripe.automatic], seconds=TOP_UP_EVERY_S)
     for inbox in roads.inboxes.values():
         scheduler.add_job(_process, "interval", [inbox], seconds=PROCESS_EVERY_S)
-    daily = DailyReconciliation(ledger, roads.sources.values(), utc_now)
-    scheduler.add_job(_reconcile, "interval", [daily], seconds=RECONCILE_EVERY_S, next_run_time=utc_now())
     schedule_notices(scheduler, ledger, courier)
     scheduler.start()
     projecting = asyncio.create_task(runner.run(), name="projections")

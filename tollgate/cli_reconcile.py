@@ -22,6 +22,7 @@ from tollgate.app import utc_now
 from tollgate.cli_accounts import open_ledger
 from tollgate.payments_config import payments_config
 from tollgate.settings import load_settings
+from tollgate.sources import open_sources
 
 PROVIDERS = ("stripe", "usdc", "alipay")
 #: Of a table on a terminal nobody knows how wide, where it is written to a file.
@@ -55,11 +56,13 @@ async def _compare(options: argparse.Namespace) -> int:
     if options.start >= options.until:
         raise ValueError("--to is not after --from")
     settings = load_settings(options.config)
+    config = payments_config(settings)
     async with (
         open_ledger(settings) as ledger,
-        open_roads(payments_config(settings), ledger, utc_now) as roads,
+        open_roads(config, ledger, utc_now) as roads,
+        open_sources(config, roads, ledger) as sources,
     ):
-        source = roads.sources.get(options.provider)
+        source = sources.get(options.provider)
         if source is None:
             raise PaymentsNotConfigured(options.provider)
         period = days_of(options.start, options.until, source.zone)

@@ -1,6 +1,6 @@
 """Our side: what the ledger has of a provider, as lines in the provider's own currency."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -47,6 +47,12 @@ class LedgerLines:
                 case "payout":
                     keys.update(keys_of_payout(line.reference))
         return [*await self._of_topups(provider, period, payments), *await self._of_provider(provider, period, keys)]
+
+    async def credited(self, provider: str, payments: Sequence[str]) -> set[str]:
+        """Which of these payments were credited, whenever that was."""
+        shards, pool = list(range(self._ledger.shards)), self._ledger.pool
+        rows = await pool.fetch(_queries["credits_of_payments"], shards, provider, payments)
+        return {row["payment_id"] for row in rows}
 
     async def events(self, provider: str, keys: Iterable[str]) -> list[Event]:
         """The events of the provider's stream that these idempotency keys stand for."""

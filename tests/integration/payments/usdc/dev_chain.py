@@ -41,7 +41,7 @@ class DevChain:
         Blocks that are empty before and after would stay the same: the first of the new ones has a payment to nobody.
         """
         own = {"from": (await self.ask("eth_accounts"))[1], "to": "0x" + "11" * 20, "value": "0x1", "gas": "0x5208"}
-        await self.ask("anvil_reorg", hex(depth), [[own, 0], *[list(one) for one in again]])
+        await self.ask("anvil_reorg", depth, [[own, 0], *[list(one) for one in again]])
 
     async def raw(self, transaction: str) -> str:
         """The transaction as it was signed, for a block of another chain."""
