@@ -92,7 +92,6 @@ async def test_books_that_agree_have_no_breaks_through_refunds_disputes_fees_and
     assert await broken_rules(admin) == []
 
 
-@pytest.mark.money_bug(53)
 async def test_planted_breaks_of_each_kind_are_found_and_nothing_else(
     finance: Finance, till: Till, payer: Payer
 ) -> None:
