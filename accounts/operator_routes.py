@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -18,16 +18,24 @@ from accounts.operators import Operators, account_of
 from accounts.principals import Principal, require_role
 from accounts.refusals import as_api_errors
 from accounts.tables import answered
-from ledger import AccountState, Committed, HoldState, Ledger, Microcents
+from accounts.user_routes import CreditGrant, credit_grants
+from ledger import LAST_PRIORITY, PRIORITY, AccountState, Committed, HoldState, Ledger, Microcents
+from ledger.events import CreditGranted
 from wire import ApiError, Cents, Route, cents_of, json_reply, microcents_of, moment_of, read_json, read_query
 
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
+
+
+#: A text, because a number would be read as a moment too.
+MomentText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 
 class GrantBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     account_id: Claim
     amount_cents: Cents  # above zero
     reason: Reason
+    expires_at: MomentText | None = None  # null: never
+    priority: Annotated[int, Meta(ge=0, le=LAST_PRIORITY)] = PRIORITY  # the lower, the earlier it is spent
 
 
 class AdjustmentBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -64,9 +72,16 @@ class BookedAnswer(msgspec.Struct, kw_only=True):
     balance_cents: Cents  # posted, right after this event
 
 
+class GrantAnswer(BookedAnswer, kw_only=True):
+    """The event, with the grant's terms."""
+
+    grant_id: str | None  # null: granted before grants had terms
+    expires_at: datetime | None  # null: never
+    priority: int
+
+
 class AccountQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    # A text, because a query is read leniently: as a datetime, "2026" would be a second of the year 1970.
-    as_of: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None
+    as_of: MomentText | None = None
 
 
 class HoldAnswer(msgspec.Struct, kw_only=True):
@@ -84,6 +99,8 @@ class HoldAnswer(msgspec.Struct, kw_only=True):
 class AccountAnswer(msgspec.Struct, kw_only=True):
     """Now: credited = spent + posted, posted = held + available, and debt is what available is below zero.
 
+    What has expired of credit grants is not available; for some seconds it is still in posted and credited.
+
     As of a moment (``as_of``): the balance then, and only that.
     """
 
@@ -97,6 +114,8 @@ class AccountAnswer(msgspec.Struct, kw_only=True):
     credited_cents: Decimal | UnsetType = UNSET
     spent_cents: Decimal | UnsetType = UNSET
     debt_cents: Decimal | UnsetType = UNSET
+    refundable_cents: Decimal | UnsetType = UNSET  # paid money that is neither held nor spent
+    credit_grants: list[CreditGrant] | UnsetType = UNSET
     open_holds: list[HoldAnswer] | UnsetType = UNSET
     keys: list[KeyAnswer] | UnsetType = UNSET
 
@@ -126,13 +145,13 @@ class OperatorRoutes:
                 method="POST",
                 path="/v1/admin/grants",
                 handler=self.grant_credit,
-                summary="Give an account credit, once per Idempotency-Key",
+                summary="Give an account credit, spent before paid money, once per Idempotency-Key",
                 tag="operators",
                 auth="operator",
                 body=GrantBody,
-                answer=BookedAnswer,
+                answer=GrantAnswer,
                 status=201,
-                errors=booking,
+                errors=(*booking, "conflict"),
             ),
             Route(
                 method="POST",
@@ -178,6 +197,7 @@ class OperatorRoutes:
         amount = microcents_of(body.amount_cents, param="amount_cents")
         if amount <= 0:
             raise ApiError("invalid_request", "a grant is above zero", param="amount_cents")
+        expires_at = None if body.expires_at is None else moment_of(body.expires_at, param="expires_at")
         with as_api_errors():
             committed = await self._operators.grant(
                 body.account_id,
@@ -185,8 +205,18 @@ class OperatorRoutes:
                 reason=body.reason,
                 granted_by=principal.id,
                 idempotency_key=idempotency_key,
+                expires_at=expires_at,
+                priority=body.priority,
             )
-        return _booked(committed, amount, body.reason)
+        granted = committed.stored.event
+        assert isinstance(granted, CreditGranted)  # what the command becomes
+        answer = GrantAnswer(
+            **_booked(committed, amount, body.reason),
+            grant_id=granted.grant_id,
+            expires_at=granted.expires_at,
+            priority=granted.priority,
+        )
+        return json_reply(answer, status=201)
 
     async def adjust_balance(self, request: web.Request) -> web.Response:
         principal = await self._operator(request)
@@ -203,7 +233,7 @@ class OperatorRoutes:
                 adjusted_by=principal.id,
                 idempotency_key=idempotency_key,
             )
-        return _booked(committed, amount, body.reason)
+        return json_reply(BookedAnswer(**_booked(committed, amount, body.reason)), status=201)
 
     async def change_plan(self, request: web.Request) -> web.Response:
         principal = await self._operator(request)
@@ -247,6 +277,8 @@ class OperatorRoutes:
             credited_cents=cents_of(account.credited),
             spent_cents=cents_of(account.spent),
             debt_cents=cents_of(account.debt),
+            refundable_cents=cents_of(account.refundable),
+            credit_grants=credit_grants(account),
             open_holds=[_hold(hold) for hold in open_holds],
             keys=[key_answer(key, now) for key in await self._keys.of_account(account.account_id)],
         )
@@ -272,21 +304,20 @@ def _idempotency_key(request: web.Request) -> str:
     return key
 
 
-def _booked(committed: Committed, amount: Microcents, reason: str) -> web.Response:
-    """Made of the event and what never changes, so that a replay reads the same."""
+def _booked(committed: Committed, amount: Microcents, reason: str) -> dict[str, Any]:
+    """The fields of a booking: of the event and what never changes, so that a replay reads the same."""
     stored = committed.stored
     assert stored.balance_microcents is not None  # both events are money events
-    answer = BookedAnswer(
-        account_id=stored.stream_id,
-        position=stored.position,
-        seq=stored.seq,
-        at=stored.at,
-        amount_cents=cents_of(amount),
-        currency=committed.account.currency,
-        reason=reason,
-        balance_cents=cents_of(stored.balance_microcents),
-    )
-    return json_reply(answer, status=201)
+    return {
+        "account_id": stored.stream_id,
+        "position": stored.position,
+        "seq": stored.seq,
+        "at": stored.at,
+        "amount_cents": cents_of(amount),
+        "currency": committed.account.currency,
+        "reason": reason,
+        "balance_cents": cents_of(stored.balance_microcents),
+    }
 
 
 def _hold(hold: HoldState) -> HoldAnswer:

@@ -12,6 +12,7 @@ import structlog
 from accounts.errors import AccountNotFound, IdempotencyKeyReused
 from accounts.tables import Tables, answered
 from ledger import (
+    PRIORITY,
     AccountState,
     AdjustBalance,
     ChangePlan,
@@ -59,15 +60,29 @@ class Operators:
         self._clock = clock
 
     async def grant(
-        self, account_id: str, *, amount: Microcents, reason: str, granted_by: str, idempotency_key: str
+        self,
+        account_id: str,
+        *,
+        amount: Microcents,
+        reason: str,
+        granted_by: str,
+        idempotency_key: str,
+        expires_at: datetime | None = None,
+        priority: int = PRIORITY,
     ) -> Committed:
-        """Give credit. Raises AccountNotFound, IdempotencyKeyReused, the ledger's InvalidAmount; LedgerUnavailable."""
+        """Give credit, which is spent before paid money; ``expires_at`` None = never.
+
+        Raises AccountNotFound, IdempotencyKeyReused, the ledger's InvalidAmount, InvalidGrant and TooManyGrants;
+        LedgerUnavailable.
+        """
         command = GrantCredit(
             stream_id=account_id,
             amount_microcents=amount,
             reason=reason,
             granted_by=granted_by,
             idempotency_key=idempotency_key,
+            expires_at=expires_at,
+            priority=priority,
         )
         return await self._submit_once(command, "credit.granted")
 

@@ -41,6 +41,15 @@ class EmailQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     email: Email
 
 
+class CreditGrant(msgspec.Struct, kw_only=True):
+    """Credit that nobody paid for, as far as it can still be spent."""
+
+    id: str
+    left_cents: Cents
+    expires_at: datetime | None  # null: never
+    priority: int  # the lower, the earlier it is spent
+
+
 class UserAnswer(msgspec.Struct, kw_only=True):
     id: str | None  # null, with email and name: a key of an account that has no user
     email: str | None
@@ -51,6 +60,7 @@ class UserAnswer(msgspec.Struct, kw_only=True):
     credit_balance_cents: Cents  # posted: what open holds have set aside is still in it
     held_cents: Cents
     available_cents: Cents
+    credit_grants: list[CreditGrant]  # part of the balance, in the order in which they are spent, before paid money
 
 
 class LoginAnswer(UserAnswer, kw_only=True):
@@ -71,6 +81,7 @@ class EmailAnswer(msgspec.Struct, kw_only=True):
     credit_balance_cents: Decimal | UnsetType = UNSET
     held_cents: Decimal | UnsetType = UNSET
     available_cents: Decimal | UnsetType = UNSET
+    credit_grants: list[CreditGrant] | UnsetType = UNSET
 
 
 class UserRoutes:
@@ -200,4 +211,19 @@ def _answer(user: User | None, account: AccountState) -> UserAnswer:
         credit_balance_cents=cents_of(account.posted),
         held_cents=cents_of(account.held),
         available_cents=cents_of(account.available),
+        credit_grants=credit_grants(account),
     )
+
+
+def credit_grants(account: AccountState) -> list[CreditGrant]:
+    """The account's open grants, without what has lapsed of them."""
+    return [
+        CreditGrant(
+            id=grant.grant_id,
+            left_cents=cents_of(grant.left),
+            expires_at=grant.expires_at,
+            priority=grant.priority,
+        )
+        for grant in account.grants
+        if grant.left
+    ]

@@ -16,6 +16,7 @@ from ledger.errors import (
     PlanOutdated,
     RateLimited,
     Refused,
+    TooManyGrants,
 )
 from ledger.limits import requests_left
 from ledger.state import KeyState
@@ -52,7 +53,7 @@ def translate(error: Exception, *, affordable: str = "") -> ApiError | None:
             return ApiError("not_found", str(error))
         case IdempotencyMismatch():
             return ApiError("idempotency_mismatch", "the Idempotency-Key was used before with another body")
-        case HoldAlreadyEnded():
+        case HoldAlreadyEnded() | TooManyGrants():
             return ApiError("conflict", str(error))
         case PlanOutdated():
             return ApiError(

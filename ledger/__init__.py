@@ -14,6 +14,7 @@ from ledger.commands import (
     CreditTopup,
     DeleteKey,
     DrawHold,
+    ExpireGrant,
     ExpireHold,
     ExpireTopup,
     ExtendHold,
@@ -41,7 +42,9 @@ from ledger.errors import (
     TopupOver,
     TopupUnknown,
 )
-from ledger.events import PRICE_BOOK, AutomaticTopup, Paid, PriceRef, StoredEvent
+from ledger.events import LAST_PRIORITY, PRICE_BOOK, PRIORITY, AutomaticTopup, Paid, PriceRef, StoredEvent
+from ledger.expiry import expire_grants
+from ledger.grants import Grant
 from ledger.group import Committed
 from ledger.ids import new_id
 from ledger.leases import UNREACHABLE, Lease, new_worker_id
@@ -56,11 +59,13 @@ from ledger.providers import (
     provider_stream,
 )
 from ledger.sql import load_queries
-from ledger.state import AccountState, Grant, HoldState, KeyState, TopupState
+from ledger.state import AccountState, HoldState, KeyState, TopupState
 from ledger.sweep import Sweeper
 
 __all__ = [
+    "LAST_PRIORITY",
     "PRICE_BOOK",
+    "PRIORITY",
     "UNREACHABLE",
     "AccountState",
     "AdjustBalance",
@@ -74,6 +79,7 @@ __all__ = [
     "CreditTopup",
     "DeleteKey",
     "DrawHold",
+    "ExpireGrant",
     "ExpireHold",
     "ExpireTopup",
     "ExtendHold",
@@ -114,6 +120,7 @@ __all__ = [
     "TopupUnknown",
     "VoidHold",
     "cents_text",
+    "expire_grants",
     "load_queries",
     "microcents_from_cents",
     "new_id",

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ledger.bases import CommandBase
-from ledger.events import AutomaticTopup, Paid, PriceBookEvent, PriceRef, ReversalKind
+from ledger.events import PRIORITY, AutomaticTopup, Paid, PriceBookEvent, PriceRef, ReversalKind
 from ledger.money import Microcents
 from ledger.providers import ProviderCommand
 
@@ -23,10 +23,20 @@ class OpenAccount(CommandBase, frozen=True, kw_only=True, tag=True):
 
 
 class GrantCredit(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Give credit that nobody paid for. The key stands for the grant: its id follows from it."""
+
     amount_microcents: Microcents
     reason: str
     granted_by: str
     idempotency_key: str
+    expires_at: datetime | None = None  # None = never
+    priority: int = PRIORITY  # 0 to 100; the lower, the earlier it is spent
+
+
+class ExpireGrant(CommandBase, frozen=True, kw_only=True, tag=True):
+    """Take off the books what has lapsed of a grant. Where nothing has, it is refused: so it is not done twice."""
+
+    grant_id: str
 
 
 class AdjustBalance(CommandBase, frozen=True, kw_only=True, tag=True):
@@ -224,8 +234,9 @@ class RecordPriceEvent(CommandBase, frozen=True, kw_only=True, tag=True):
 
 HoldCommand = PlaceHold | ExtendHold | DrawHold | SettleHold | VoidHold | ExpireHold | RerateCharge
 TopupCommand = RequestTopup | MarkTopupPending | CreditTopup | ReverseTopup | ReinstateTopup | FailTopup | ExpireTopup
+KeyCommand = CreateKey | DeleteKey
 KeyedCommand = GrantCredit | AdjustBalance | AssignDepositAddress | ChangeAutomaticTopup | ChangePlan | RecordPriceEvent
-Command = OpenAccount | CreateKey | DeleteKey | HoldCommand | TopupCommand | KeyedCommand | ProviderCommand
+Command = OpenAccount | KeyCommand | HoldCommand | TopupCommand | ExpireGrant | KeyedCommand | ProviderCommand
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 

@@ -7,6 +7,8 @@ clock says, for limits that look at elapsed time. The committer calls it under t
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
+from msgspec.structs import replace
+
 from ledger.amounts import bookable, positive
 from ledger.commands import (
     AdjustBalance,
@@ -18,6 +20,7 @@ from ledger.commands import (
     CreditTopup,
     DeleteKey,
     DrawHold,
+    ExpireGrant,
     ExpireHold,
     ExpireTopup,
     ExtendHold,
@@ -57,7 +60,6 @@ from ledger.events import (
     AutomaticTopupChanged,
     BalanceAdjusted,
     ChargeRerated,
-    CreditGranted,
     DepositAddressAssigned,
     Event,
     HoldDrawn,
@@ -71,6 +73,8 @@ from ledger.events import (
     KeyDeleted,
     PlanChanged,
 )
+from ledger.granting import expiry_of_grant, new_grant
+from ledger.grants import moved_by_correction, taken_by_charge
 from ledger.limits import month_end, month_of, next_arrival, request_interval, wait_for
 from ledger.money import Microcents
 from ledger.providers import (
@@ -88,6 +92,8 @@ from ledger.topups import topup_event
 
 def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Event:
     """The event that the command becomes. Raises a leaf of ``Refused`` when the rules do not allow it."""
+    if scope.account is not None and scope.account.grants_due is not None:
+        scope = replace(scope, account=scope.account.as_of(at))
     match command:
         case PlaceHold():
             return _place(scope, command, at, now)
@@ -109,12 +115,9 @@ def decide(scope: Scope, command: Command, *, at: datetime, now: datetime) -> Ev
             _require_account_stream(command.stream_id)
             return AccountOpened(currency=command.currency)
         case GrantCredit():
-            _account(scope, command.stream_id)
-            return CreditGranted(
-                amount_microcents=positive(command.amount_microcents),
-                reason=command.reason,
-                granted_by=command.granted_by,
-            )
+            return new_grant(_account(scope, command.stream_id), command, at)
+        case ExpireGrant():
+            return expiry_of_grant(_account(scope, command.stream_id), command)
         case AdjustBalance():
             return _adjust(scope, command)
         case (
@@ -202,6 +205,7 @@ def _extend(scope: Scope, command: ExtendHold, at: datetime) -> HoldExtended:
 
 def _draw(scope: Scope, command: DrawHold) -> HoldDrawn:
     hold = _open_hold(scope, command.stream_id, command.hold_id)
+    account = _account(scope, command.stream_id)
     amount = bookable(command.amount_microcents)
     if amount > hold.held:
         raise DrawExceedsHold(hold.hold_id, needed=amount, left=hold.held)
@@ -216,6 +220,7 @@ def _draw(scope: Scope, command: DrawHold) -> HoldDrawn:
         usage=command.usage,
         key_id=hold.key_id,
         request_id=hold.request_id,
+        from_grants=taken_by_charge(account.grants, amount, placed_at=hold.placed_at, held=amount),
     )
 
 
@@ -237,6 +242,7 @@ def _settle(scope: Scope, command: SettleHold) -> HoldSettled | HoldSettledLate:
         outcome=command.outcome,
         backend=command.backend,
         served=command.served,
+        from_grants=taken_by_charge(account.grants, amount, placed_at=hold.placed_at, held=hold.held),
     )
 
 
@@ -259,6 +265,7 @@ def _settle_late(scope: Scope, hold: HoldState, command: SettleHold) -> HoldSett
         served=command.served,
         key_id=hold.key_id,
         request_id=hold.request_id,
+        from_grants=taken_by_charge(account.grants, amount),
     )
 
 
@@ -271,6 +278,7 @@ def _rerate(scope: Scope, command: RerateCharge) -> ChargeRerated:
     more = bookable(command.amount_microcents) - charge.amount
     # The request was served: what its correction adds is refused for lack of money, not for the key's budget.
     _check_funds(account, Microcents(max(more, 0)))
+    moved, standing = moved_by_correction(account.grants, charge.from_grants, amount=charge.amount, more=more)
     return ChargeRerated(
         hold_id=command.hold_id,
         charge_seq=charge.seq,
@@ -287,6 +295,8 @@ def _rerate(scope: Scope, command: RerateCharge) -> ChargeRerated:
         rerated_by=command.rerated_by,
         reference=command.reference,
         key_id=charge.key_id,
+        from_grants=standing,
+        grants_moved=moved,
     )
 
 
@@ -302,11 +312,13 @@ def _adjust(scope: Scope, command: AdjustBalance) -> BalanceAdjusted:
             available=account.available,
             held=account.held,
         )
+    beyond_paid = max(-amount - max(account.paid, 0), 0)
     return BalanceAdjusted(
         credited_microcents=Microcents(max(amount, 0)),
         debited_microcents=Microcents(max(-amount, 0)),
         reason=command.reason,
         adjusted_by=command.adjusted_by,
+        from_grants=taken_by_charge(account.grants, Microcents(beyond_paid)),
     )
 
 

@@ -9,6 +9,9 @@ LedgerError
 │   ├── PlanOutdated            the hold was priced for another plan than the account is on
 │   ├── InsufficientFunds       the available balance does not cover the hold
 │   ├── BudgetExceeded          the key's monthly budget does not cover the hold
+│   ├── InvalidGrant            a grant that would have expired already, or has a priority that there is not
+│   ├── TooManyGrants           the account has as many open grants as it can
+│   ├── GrantNotExpired         nothing of the grant has lapsed, or not any more
 │   ├── RateLimited             the key's requests per minute are used up
 │   ├── HoldUnknown · HoldAlreadyEnded
 │   ├── HoldNotOverdue          the hold was extended after the sweep had seen that its time was out
@@ -150,6 +153,32 @@ class BudgetExceeded(Refused):
         self.held = held
         self.resets_at = resets_at
         self.holds_in_flight = spent + own + needed <= limit
+
+
+class InvalidGrant(Refused):
+    """The terms of a grant cannot be kept."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(f"credit grant: {rule}")
+        self.rule = rule
+
+
+class TooManyGrants(Refused):
+    """The account has as many open grants as it can. One of them has to be spent or to expire first."""
+
+    def __init__(self, account_id: str, limit: int) -> None:
+        super().__init__(f"account {account_id} has {limit} open credit grants, which is as many as it can have")
+        self.account_id = account_id
+        self.limit = limit
+
+
+class GrantNotExpired(Refused):
+    """Nothing of the grant is to be taken off the books: it has time left, open holds lean on all that is left of it,
+    or somebody else was first."""
+
+    def __init__(self, grant_id: str) -> None:
+        super().__init__(f"nothing of grant {grant_id} has lapsed")
+        self.grant_id = grant_id
 
 
 class RateLimited(Refused):

@@ -31,12 +31,36 @@ class AccountOpened(EventBase, frozen=True, kw_only=True, tag="account.opened"):
     currency: str  # ISO 4217, for ever
 
 
+#: Of a grant that says nothing of it, as for the credit grants of Stripe's billing: 0 is spent first, 100 last.
+PRIORITY: Final = 50
+LAST_PRIORITY: Final = 100
+
+
 class CreditGranted(EventBase, frozen=True, kw_only=True, tag="credit.granted"):
-    """Credit given by the seller: spendable like paid money, but nobody paid for it."""
+    """Credit given by the seller: spent before paid money, and never refundable, because nobody paid for it."""
 
     amount_microcents: Microcents
     reason: str
     granted_by: str  # id of the user or service token that granted it
+    grant_id: str | None = None  # None: granted before grants had terms; it counts as paid money
+    expires_at: datetime | None = None  # None = never
+    priority: int = PRIORITY  # the lower, the earlier it is spent
+
+
+class GrantExpired(EventBase, frozen=True, kw_only=True, tag="grant.expired"):
+    """What was left of a grant when it expired. What open holds leant on goes, as they end, by further events."""
+
+    grant_id: str
+    amount_microcents: Microcents
+
+
+class GrantShare(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What of an amount one grant pays, and the grant's terms, in case that it is given back to it."""
+
+    grant_id: str
+    amount_microcents: Microcents
+    priority: int
+    expires_at: datetime | None = None
 
 
 class BalanceAdjusted(EventBase, frozen=True, kw_only=True, tag="balance.adjusted"):
@@ -46,6 +70,7 @@ class BalanceAdjusted(EventBase, frozen=True, kw_only=True, tag="balance.adjuste
     debited_microcents: Microcents
     reason: str
     adjusted_by: str
+    from_grants: tuple[GrantShare, ...] = ()  # what of the debit was taken of grants, because it was not paid money
 
 
 # --- top-ups: money that a customer pays in through a payment provider
@@ -218,6 +243,7 @@ class HoldDrawn(EventBase, frozen=True, kw_only=True, tag="hold.drawn"):
     usage: dict[str, Any]
     key_id: str | None = None
     request_id: str | None = None
+    from_grants: tuple[GrantShare, ...] = ()  # what of the amount grants paid; paid money paid the rest
 
 
 class HoldEnd(EventBase, frozen=True, kw_only=True):
@@ -247,6 +273,7 @@ class HoldSettled(HoldEnd, frozen=True, kw_only=True, tag="hold.settled"):
     outcome: str = "completed"  # how the request ended: completed, client_gone, backend_failed …
     backend: str | None = None
     served: dict[str, Any] | None = None  # what the gate says of how the request was served; no money is in it
+    from_grants: tuple[GrantShare, ...] = ()  # as of a draw
 
 
 class HoldVoided(HoldEnd, frozen=True, kw_only=True, tag="hold.voided"):
@@ -282,6 +309,7 @@ class HoldSettledLate(EventBase, frozen=True, kw_only=True, tag="hold.settled_la
     served: dict[str, Any] | None = None
     key_id: str | None = None
     request_id: str | None = None
+    from_grants: tuple[GrantShare, ...] = ()  # as of a draw
 
 
 class ChargeRerated(EventBase, frozen=True, kw_only=True, tag="charge.rerated"):
@@ -306,6 +334,8 @@ class ChargeRerated(EventBase, frozen=True, kw_only=True, tag="charge.rerated"):
     rerated_by: str
     reference: str | None = None  # of a draw; None = the settlement
     key_id: str | None = None
+    from_grants: tuple[GrantShare, ...] = ()  # what of ``after_microcents`` grants pay
+    grants_moved: tuple[GrantShare, ...] = ()  # what this correction took of grants, or gave back to them
 
 
 # --- the price book
@@ -360,6 +390,7 @@ TopupEvent = (
 AccountEvent = (
     AccountOpened
     | CreditGranted
+    | GrantExpired
     | BalanceAdjusted
     | TopupEvent
     | DepositAddressAssigned

@@ -19,6 +19,8 @@ from ledger.events import (
     CreditGranted,
     DepositAddressAssigned,
     Event,
+    GrantExpired,
+    GrantShare,
     HoldDrawn,
     HoldExpired,
     HoldExtended,
@@ -41,6 +43,15 @@ from ledger.events import (
     TopupRequested,
     TopupReversed,
 )
+from ledger.grants import (
+    Grant,
+    after_giving_back,
+    after_release,
+    after_taking,
+    due_at,
+    with_granted,
+    without_lapsed,
+)
 from ledger.limits import month_of
 from ledger.money import ZERO, Microcents
 from ledger.providers import (
@@ -60,6 +71,7 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
     account, key, hold = scope.account, scope.key, scope.hold
     if account is None:
         return Scope(_opened(event, stream_id, at))
+    account = account.as_of(at)
     match event:
         case HoldPlaced():
             hold = placed_hold(event, stream_id, at)
@@ -67,29 +79,35 @@ def evolve(scope: Scope, event: Event, *, stream_id: str, at: datetime) -> Scope
         case HoldSettled():
             hold = _ending(hold, event)
             amount = event.amount_microcents
-            return Scope(_moved(account, at, held=-hold.held, spent=amount), _key_moved(key, hold, -hold.held, amount))
+            grants = _after_hold(account, hold, hold.held, event.from_grants)
+            after = _moved(account, at, held=-hold.held, spent=amount, grants=grants)
+            return Scope(after, _key_moved(key, hold, -hold.held, amount))
         case HoldVoided() | HoldExpired():
             hold = _ending(hold, event)
-            return Scope(_moved(account, at, held=-hold.held), _key_moved(key, hold, -hold.held, 0))
+            after = _moved(account, at, held=-hold.held, grants=_after_hold(account, hold, hold.held))
+            return Scope(after, _key_moved(key, hold, -hold.held, 0))
         case HoldSettledLate():
             if hold is not None:
                 raise LedgerCorrupt(f"hold {hold.hold_id} is settled late, and is open")
             amount = event.amount_microcents
-            return Scope(_moved(account, at, spent=amount), _spent(key, month_of(event.placed_at), amount))
+            after = _moved(account, at, spent=amount, grants=after_taking(account.grants, event.from_grants))
+            return Scope(after, _spent(key, month_of(event.placed_at), amount))
         case HoldExtended():
             return _extended(account, key, _open(hold, event.hold_id), event, at)
         case HoldDrawn():
             return _drawn(account, key, _open(hold, event.hold_id), event, at)
         case ChargeRerated():
             more = event.charged_microcents - event.refunded_microcents
-            if event.after_microcents != event.before_microcents + more:
-                raise LedgerCorrupt(f"a charge of hold {event.hold_id}: before + charged - refunded is not after")
-            return Scope(_moved(account, at, spent=more), _spent(key, month_of(event.placed_at), more), hold)
+            return Scope(_rerated(account, event, more, at), _spent(key, month_of(event.placed_at), more), hold)
         case CreditGranted():
-            return Scope(_moved(account, at, credited=event.amount_microcents), key, hold)
+            return Scope(_granted(account, event, at), key, hold)
+        case GrantExpired():
+            grants = without_lapsed(account.grants, event.grant_id, event.amount_microcents)
+            return Scope(_moved(account, at, credited=-event.amount_microcents, grants=grants), key, hold)
         case BalanceAdjusted():
             credited = event.credited_microcents - event.debited_microcents
-            return Scope(_moved(account, at, credited=credited), key, hold)
+            grants = after_taking(account.grants, event.from_grants)
+            return Scope(_moved(account, at, credited=credited, grants=grants), key, hold)
         case (
             TopupRequested()
             | TopupPending()
@@ -131,7 +149,16 @@ def _opened(event: Event, stream_id: str, at: datetime) -> AccountState:
     return AccountState(account_id=stream_id, currency=currency, seq=1, at=at, credited=ZERO, spent=ZERO, held=ZERO)
 
 
-def _moved(account: AccountState, at: datetime, *, credited: int = 0, spent: int = 0, held: int = 0) -> AccountState:
+def _moved(
+    account: AccountState,
+    at: datetime,
+    *,
+    credited: int = 0,
+    spent: int = 0,
+    held: int = 0,
+    grants: tuple[Grant, ...] | None = None,
+) -> AccountState:
+    has_moved_grants = grants is not None and grants is not account.grants
     after = AccountState(
         account_id=account.account_id,
         currency=account.currency,
@@ -142,12 +169,38 @@ def _moved(account: AccountState, at: datetime, *, credited: int = 0, spent: int
         held=Microcents(account.held + held),
         plan=account.plan,
         automatic_topup=account.automatic_topup,
-        grants=account.grants,
-        grants_due=account.grants_due,
+        grants=account.grants if grants is None else grants,
+        grants_due=due_at(grants or ()) if has_moved_grants else account.grants_due,
     )
     if after.held < 0:
         raise LedgerCorrupt(f"{account.account_id}: held below zero at seq {after.seq}")
     return after
+
+
+def _after_hold(
+    account: AccountState, hold: HoldState, released: int, shares: tuple[GrantShare, ...] = ()
+) -> tuple[Grant, ...]:
+    """The account's grants after a charge took these shares, and the hold then holds so much less."""
+    grants = after_taking(account.grants, shares)
+    return after_release(grants, placed_at=hold.placed_at, released=released) if grants else grants
+
+
+def _granted(account: AccountState, event: CreditGranted, at: datetime) -> AccountState:
+    amount = event.amount_microcents
+    if event.grant_id is None:
+        return _moved(account, at, credited=amount)
+    grant = Grant(grant_id=event.grant_id, left=amount, priority=event.priority, expires_at=event.expires_at)
+    return _moved(account, at, credited=amount, grants=with_granted(account.grants, grant))
+
+
+def _rerated(account: AccountState, event: ChargeRerated, more: int, at: datetime) -> AccountState:
+    if event.after_microcents != event.before_microcents + more:
+        raise LedgerCorrupt(f"a charge of hold {event.hold_id}: before + charged - refunded is not after")
+    if more < 0:
+        grants = after_giving_back(account.grants, event.grants_moved, at)
+    else:
+        grants = after_taking(account.grants, event.grants_moved)
+    return _moved(account, at, spent=more, grants=grants)
 
 
 def _automatic_topup(event: AutomaticTopupChanged) -> AutomaticTopup | None:
@@ -181,7 +234,8 @@ def placed_hold(event: HoldPlaced, account_id: str, at: datetime) -> HoldState:
 def _extended(account: AccountState, key: KeyState | None, hold: HoldState, event: HoldExtended, at: datetime) -> Scope:
     amount = event.amount_microcents
     longer = replace(hold, held=hold.held + amount, expires_at=event.expires_at)
-    return Scope(_moved(account, at, held=amount), _key_moved(key, hold, amount, 0), longer)
+    after = _moved(account, at, held=amount, grants=_after_hold(account, hold, -amount))
+    return Scope(after, _key_moved(key, hold, amount, 0), longer)
 
 
 def _drawn(account: AccountState, key: KeyState | None, hold: HoldState, event: HoldDrawn, at: datetime) -> Scope:
@@ -189,7 +243,9 @@ def _drawn(account: AccountState, key: KeyState | None, hold: HoldState, event: 
     if amount > hold.held:
         raise LedgerCorrupt(f"hold {hold.hold_id}: held below zero by a draw of {amount}")
     smaller = replace(hold, held=hold.held - amount, drawn=hold.drawn + amount)
-    return Scope(_moved(account, at, held=-amount, spent=amount), _key_moved(key, hold, -amount, amount), smaller)
+    grants = _after_hold(account, hold, amount, event.from_grants)
+    after = _moved(account, at, held=-amount, spent=amount, grants=grants)
+    return Scope(after, _key_moved(key, hold, -amount, amount), smaller)
 
 
 def _open(hold: HoldState | None, hold_id: str) -> HoldState:

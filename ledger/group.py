@@ -368,6 +368,7 @@ def _charge_after(event: Event, seq: int) -> ChargeState | None:
         model=event.model,
         placed_at=event.placed_at,
         key_id=event.key_id,
+        from_grants=event.from_grants,
     )
 
 

@@ -10,6 +10,7 @@ from ledger.commands import (
     CreditTopup,
     DeleteKey,
     DrawHold,
+    ExpireGrant,
     ExpireHold,
     ExpireTopup,
     ExtendHold,
@@ -45,6 +46,8 @@ def idempotency_key_of(command: Command) -> str | None:
         case PlaceHold() | SettleHold() | VoidHold() | ExpireHold() | ExtendHold():
             return None
         case MarkTopupPending() | CreditTopup() | ReverseTopup() | ReinstateTopup() | FailTopup() | ExpireTopup():
+            return None
+        case ExpireGrant():
             return None
         case RequestTopup():
             return f"topup:{command.idempotency_key}"

@@ -16,9 +16,10 @@ from ledger.state import AccountState, HoldState, KeyState, TopupState
 class Ledger:
     """One process's way to the books: one committer for each log shard, and a pool for reading."""
 
-    def __init__(self, pool: asyncpg.Pool, committers: list[Committer]) -> None:
+    def __init__(self, pool: asyncpg.Pool, committers: list[Committer], clock: Clock) -> None:
         self.pool = pool
         self._committers = committers
+        self._clock = clock
 
     @classmethod
     async def open(
@@ -45,7 +46,7 @@ class Ledger:
         ]
         for committer in committers:
             committer.start()
-        return cls(pool, committers)
+        return cls(pool, committers, clock)
 
     async def close(self) -> None:
         """Commit what was submitted, then stop."""
@@ -70,7 +71,9 @@ class Ledger:
         return await self._committers[self.shard(command.stream_id)].submit(command)
 
     async def account(self, account_id: str) -> AccountState | None:
-        return await reading.account_state(self.pool, self.shard(account_id), account_id)
+        """The account as it is now: a hold can take what it has available."""
+        account = await reading.account_state(self.pool, self.shard(account_id), account_id)
+        return None if account is None else account.as_of(self._clock())
 
     async def accounts_to_top_up(self) -> list[AccountState]:
         """The accounts of all shards whose available balance is below the threshold of their automatic top-ups."""

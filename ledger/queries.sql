@@ -102,6 +102,13 @@ WHERE shard = $1 AND automatic_topup IS NOT NULL
   AND credited - spent - held < (automatic_topup ->> 'threshold')::bigint
 ORDER BY account_id
 
+-- accounts_with_expired_grants --
+-- Those of which something has expired or has lapsed, in order of their ids. $1 now, $2 after this id, $3 at most so many
+SELECT account_id, currency, seq, at, credited, spent, held, plan, automatic_topup, grants, grants_due
+FROM account_states
+WHERE grants_due <= $1 AND account_id > $2
+ORDER BY account_id LIMIT $3
+
 -- keys_of_account --
 -- $1 shard, $2 account id
 SELECT key_id, account_id, is_active, rate_limit_rpm, monthly_budget, month, month_spent, month_held, next_arrival,

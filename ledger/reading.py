@@ -13,9 +13,10 @@ import asyncpg
 import msgspec
 
 from ledger.events import AutomaticTopup, StoredEvent, decode_event
+from ledger.grants import Grant
 from ledger.money import ZERO, Microcents
 from ledger.sql import load_queries
-from ledger.state import AccountState, Grant, HoldState, KeyState, TopupState
+from ledger.state import AccountState, HoldState, KeyState, TopupState
 
 #: Events fetched at once: a few megabytes, and enough that the round trip does not count.
 BATCH = 5_000
@@ -106,6 +107,12 @@ async def account_state(db: Queryable, shard: int, account_id: str) -> AccountSt
 async def accounts_to_top_up(db: Queryable, shard: int) -> list[AccountState]:
     """The accounts whose available balance is below the threshold of their automatic top-ups."""
     return [stored_account(record) for record in await db.fetch(_queries["accounts_to_top_up"], shard)]
+
+
+async def accounts_with_expired_grants(db: Queryable, now: datetime, *, after: str, limit: int) -> list[AccountState]:
+    """Accounts of which something of a grant may be to be taken off the books, in order of their ids."""
+    records = await db.fetch(_queries["accounts_with_expired_grants"], now, after, limit)
+    return [stored_account(record) for record in records]
 
 
 async def keys_of_account(db: Queryable, shard: int, account_id: str) -> list[KeyState]:

@@ -9,8 +9,10 @@ from decimal import Decimal
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from ledger.events import AutomaticTopup, Event, Paid, PriceRef, ReversalKind
+from ledger.events import AutomaticTopup, Event, GrantShare, Paid, PriceRef, ReversalKind
+from ledger.grants import Grant, due_at, with_expired
 from ledger.money import ZERO, Microcents
 from ledger.providers import PayoutState
 
@@ -18,17 +20,11 @@ from ledger.providers import PayoutState
 NO_CURRENCY = "XXX"
 
 
-class Grant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An open credit grant."""
-
-    grant_id: str
-    left: Microcents  # that charges can still take
-    priority: int  # the lower, the earlier it is spent
-    expires_at: datetime | None = None  # None = never
-
-
 class AccountState(msgspec.Struct, frozen=True, kw_only=True):
-    """One stream: its place in the log, and its money in microcents. credited = available + held + spent."""
+    """One stream: its place in the log, and its money in microcents. credited = available + held + spent + lapsed.
+
+    It is as of its last event; ``as_of`` says what time has made of it since.
+    """
 
     account_id: str
     currency: str
@@ -40,7 +36,7 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
     plan: str | None = None  # whose prices it pays; None = the list price
     automatic_topup: AutomaticTopup | None = None  # None = only when somebody asks for it
     grants: tuple[Grant, ...] = ()  # open credit grants, in the order in which charges take from them
-    grants_due: datetime | None = None  # when the first of them expires; None = none ever does
+    grants_due: datetime | None = None  # when something of them expires, or has lapsed; None = never
 
     @property
     def posted(self) -> Microcents:
@@ -48,15 +44,43 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
         return Microcents(self.credited - self.spent)
 
     @property
+    def lapsed(self) -> Microcents:
+        """What has expired of grants and is still on the books."""
+        return Microcents(sum(grant.lapsed for grant in self.grants))
+
+    @property
     def available(self) -> Microcents:
         """What a new hold can take. Below zero only by debt: usage above its hold that nothing covered, or a top-up
-        that was taken back after it was spent."""
-        return Microcents(self.credited - self.spent - self.held)
+        that was taken back after it was spent; also debt that a grant stood in for until it expired."""
+        free = self.credited - self.spent - self.held
+        return Microcents(free - self.lapsed if self.grants else free)
+
+    @property
+    def granted(self) -> Microcents:
+        """What grants still pay for."""
+        return Microcents(sum(grant.left for grant in self.grants))
+
+    @property
+    def paid(self) -> Microcents:
+        """The paid money that is not spent, be it held; below zero by debt."""
+        return Microcents(self.posted - self.granted - self.lapsed)
+
+    @property
+    def refundable(self) -> Microcents:
+        """The paid money that is neither spent nor held: what is held leans on grants first."""
+        return Microcents(max(min(self.paid, self.available), 0))
 
     @property
     def debt(self) -> Microcents:
         """What must be paid before the next hold."""
         return Microcents(max(-self.available, 0))
+
+    def as_of(self, at: datetime) -> "AccountState":
+        """The account at a moment after its last event: what has expired by then pays for no new hold."""
+        if self.grants_due is None or self.grants_due > at:
+            return self
+        grants = with_expired(self.grants, at, held=self.held)
+        return replace(self, grants=grants, grants_due=due_at(grants))
 
 
 class KeyState(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +170,7 @@ class ChargeState(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     placed_at: datetime
     key_id: str | None
+    from_grants: tuple[GrantShare, ...] = ()  # what of the amount grants pay
 
 
 class Scope(msgspec.Struct, frozen=True):

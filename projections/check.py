@@ -11,8 +11,18 @@ import asyncpg
 import msgspec
 
 from ledger import LedgerCorrupt, StoredEvent, load_queries
-from ledger.events import ChargeRerated, HoldExtended, HoldPlaced, HoldSettled, HoldSettledLate, ProgramPublished
+from ledger.events import (
+    Charge,
+    ChargeRerated,
+    HoldDrawn,
+    HoldExtended,
+    HoldPlaced,
+    HoldSettled,
+    HoldSettledLate,
+    ProgramPublished,
+)
 from ledger.evolve import evolve
+from ledger.grants import taken_by_charge
 from ledger.reading import events_after, stored_account, stored_event
 from ledger.state import AccountState, Books, HoldState, KeyState, Scope, TopupState
 from projections import usage
@@ -153,8 +163,19 @@ def _check_arithmetic(record: asyncpg.Record, stored: StoredEvent, before: Scope
             yield f"hold {event.hold_id}: a correction charges and refunds at once, or less than nothing"
         if event.charged_microcents > 0 and account.available < 0:
             yield f"{account.account_id}: a correction took the available balance to {account.available}"
+    if isinstance(event, HoldSettled | HoldSettledLate | HoldDrawn) and before.account is not None:
+        yield from _check_grants(event, before.account.as_of(stored.at), before.hold)
     if isinstance(event, HoldSettled | HoldSettledLate) and before.account is not None:
-        yield from _check_settlement(event, before.account, before.hold)
+        yield from _check_settlement(event, before.account.as_of(stored.at), before.hold)
+
+
+def _check_grants(event: Charge, before: AccountState, hold: HoldState | None) -> Iterable[str]:
+    if hold is None or isinstance(event, HoldSettledLate):
+        due = taken_by_charge(before.grants, event.amount_microcents)
+    else:
+        due = taken_by_charge(before.grants, event.amount_microcents, placed_at=hold.placed_at, held=hold.held)
+    if event.from_grants != due:
+        yield f"hold {event.hold_id}: of grants it says {event.from_grants}, those before it give {due}"
 
 
 def _check_settlement(
@@ -229,9 +250,11 @@ async def _check_postings(connection: asyncpg.Connection, shard: int, books: Boo
     posted = {row["account_id"]: row for row in await connection.fetch(_queries["posted_by_account"], shard)}
     for account in books.accounts.values():
         row = posted.get(account.account_id, {"available": 0, "held": 0, "spent": 0, "credited": 0})
-        # credited = available + held + spent, with each side summed on its own: events here, postings there.
-        for name in ("available", "held", "spent", "credited"):
-            expected = getattr(account, name)
+        # credited = available + held + spent, with each side summed on its own: events here, postings there. What has
+        # lapsed is available on the books until it is taken off them.
+        available = account.posted - account.held
+        sums = {"available": available, "held": account.held, "spent": account.spent, "credited": account.credited}
+        for name, expected in sums.items():
             if row[name] != expected:
                 findings.append(
                     Finding(f"account {account.account_id}", f"postings give {name} {row[name]}, events {expected}")

@@ -10,7 +10,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from prometheus_client import Counter, Gauge
 
 from inference_proxy import KEPT_FOR, AnswerStore, PriceFeed
-from ledger import UNREACHABLE, Ledger, LedgerError, Sweeper
+from ledger import UNREACHABLE, Ledger, LedgerError, Sweeper, expire_grants
 from notices import Courier, CourierConfig, open_courier
 from payments import AutomaticTopups, Inbox, PaymentsConfig, Roads, UsdcConfig, open_roads
 from payments.reconciliation import DailyReconciliation
@@ -23,6 +23,8 @@ from tollgate.sources import open_sources
 #: A hold outlives its dead worker by two to three of these.
 SWEEP_EVERY_S = 2
 MEASURE_EVERY_S = 2
+#: Nothing waits for it but the books.
+EXPIRE_EVERY_S = 5
 PURGE_EVERY_S = 600
 #: Notifications that were answered and then not processed.
 PROCESS_EVERY_S = 2
@@ -36,6 +38,8 @@ LOOK_EVERY_S = 1
 LAG_EVENTS = Gauge("tollgate_projection_lag_events", "Events not in the usage rows yet.", multiprocess_mode="livemax")
 LAG_SECONDS = Gauge("tollgate_projection_lag_seconds", "Age of the oldest of them.", multiprocess_mode="livemax")
 SWEPT = Counter("tollgate_swept_holds_total", "Holds ended because nobody was left to end them.")
+
+EXPIRED = Counter("tollgate_expired_grants_total", "Credit grants of which something expired unspent.")
 
 _log = structlog.get_logger(__name__)
 _PASSING = (*UNREACHABLE, LedgerError)
@@ -85,6 +89,7 @@ async def _work(
     sweeper = Sweeper(pool, ledger.submit)
     scheduler.add_job(_sweep, "interval", [sweeper], seconds=SWEEP_EVERY_S, next_run_time=utc_now())
     scheduler.add_job(_measure, "interval", [runner], seconds=MEASURE_EVERY_S)
+    scheduler.add_job(_expire, "interval", [ledger], seconds=EXPIRE_EVERY_S)
     scheduler.add_job(_purge, "interval", [AnswerStore(ledger)], seconds=PURGE_EVERY_S)
     if roads.stripe is not None:
         scheduler.add_job(_top_up, "interval", [roads.stripe.automatic], seconds=TOP_UP_EVERY_S)
@@ -108,6 +113,13 @@ async def _sweep(sweeper: Sweeper) -> None:
         SWEPT.inc(await sweeper.sweep(now))
     except _PASSING as error:
         _log.warning("sweep.interrupted", error=repr(error))
+
+
+async def _expire(ledger: Ledger) -> None:
+    try:
+        EXPIRED.inc(await expire_grants(ledger, utc_now()))
+    except _PASSING as error:
+        _log.warning("grants.not_expired", error=repr(error))
 
 
 async def _purge(answers: AnswerStore) -> None:

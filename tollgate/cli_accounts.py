@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from accounts import Operators, ServiceTokens, Tokens, account_of, open_account
-from ledger import AccountState, Ledger, microcents_from_cents, units_text
+from ledger import PRIORITY, AccountState, Ledger, microcents_from_cents, units_text
 from ledger.reading import Balance
 from tollgate.app import utc_now
 from tollgate.database import connect, create_pool, database
@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
     opened.set_defaults(run=_open)
     show = account.add_parser("show", help="posted, held, available, open holds")
     show.add_argument("account_id")
-    show.add_argument("--as-of", type=datetime.fromisoformat, help="the balance at this moment, RFC 3339")
+    show.add_argument("--as-of", type=moment, help="the balance at this moment, RFC 3339")
     show.set_defaults(run=_show)
     plan = account.add_parser("plan", help="put an account on a plan; without one on the list price")
     plan.add_argument("account_id")
@@ -44,6 +44,9 @@ def add_commands(commands: Any) -> None:
         command.add_argument("reason")
         command.add_argument("--idempotency-key", default=None, help="the same key again has no second effect")
         command.set_defaults(run=run)
+        if name == "grant":
+            command.add_argument("--expires-at", type=moment, help="what is left then lapses, RFC 3339; default: never")
+            command.add_argument("--priority", type=int, default=PRIORITY, help="0 to 100, the lowest is spent first")
     token = commands.add_parser("token", help="service tokens of operators' programs").add_subparsers(required=True)
     create = token.add_parser("create", help="make a token; its secret is shown once")
     create.add_argument("name")
@@ -52,6 +55,12 @@ def add_commands(commands: Any) -> None:
     revoke = token.add_parser("revoke", help="end a token")
     revoke.add_argument("token_id")
     revoke.set_defaults(run=_revoke_token)
+
+
+def moment(text: str) -> datetime:
+    """A moment, in UTC where it does not say its offset. Raises ValueError for anything else."""
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def exact_number(text: str) -> Decimal:
@@ -84,11 +93,15 @@ async def _show(options: argparse.Namespace) -> None:
     async with open_ledger(load_settings(options.config)) as ledger:
         state = await account_of(ledger, options.account_id)
         if options.as_of is not None:
-            at = options.as_of if options.as_of.tzinfo else options.as_of.replace(tzinfo=UTC)
-            balance = await ledger.balance_as_of(state.account_id, at)
+            balance = await ledger.balance_as_of(state.account_id, options.as_of)
             _print_balance(state.account_id, state.currency, balance)
             return
         _print(state)
+        for grant in state.grants:
+            until = "" if grant.expires_at is None else f"  until {grant.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+            print(
+                f"  grant {grant.grant_id}  {units_text(grant.left, state.currency)}  priority {grant.priority}{until}"
+            )
         for hold in await ledger.open_holds(state.account_id):
             print(
                 f"  hold {hold.hold_id}  {units_text(hold.held, state.currency)}  {hold.operation} {hold.model}"
@@ -115,6 +128,8 @@ async def _grant(options: argparse.Namespace) -> None:
             reason=options.reason,
             granted_by=OPERATOR,
             idempotency_key=options.idempotency_key or uuid.uuid4().hex,
+            expires_at=options.expires_at,
+            priority=options.priority,
         )
         _print(committed.account)
 

@@ -60,12 +60,12 @@ class Refunds:
         return await self._api.refund(payment_id, units, key=key, note=reason)
 
     async def _refundable(self, topup: TopupState) -> Microcents:
-        """What was paid, is not taken back, and is neither held nor spent.
+        """What was paid, is not taken back, and is neither held nor spent. Credit grants are no part of it.
 
         A request may still spend it while Stripe is asked; what it spends is debt then, as after a dispute.
         """
         account = await account_of(self._ledger, topup.account_id)
-        most = Microcents(max(min(topup.amount - topup.reversed, account.available), 0))
+        most = min(Microcents(topup.amount - topup.reversed), account.refundable)
         whole = microcents_in(1, topup.asked_currency)
         return Microcents(most - most % whole)
 

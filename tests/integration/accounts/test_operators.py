@@ -8,6 +8,7 @@ import pytest
 from accounts import Role
 from ledger import Ledger, RecordPriceEvent
 from ledger.events import ProgramRetired
+from ledger.grants import grant_id_of
 from tests.conftest import Clock
 
 from .conftest import Api, Customer, Room, events_of, gather, sign_up
@@ -31,7 +32,56 @@ async def test_a_grant_adds_credit_and_answers_with_its_event(customer: Customer
         "currency": "USD",
         "reason": "welcome",
         "balance_cents": 12.5,
+        "grant_id": grant_id_of(customer.account_id, "g"),
+        "expires_at": None,
+        "priority": 50,
     }
+
+
+async def test_a_grant_has_terms_which_its_customer_sees_until_it_expires(
+    customer: Customer, operator: Customer, clock: Clock
+) -> None:
+    terms = {"expires_at": "2026-11-21T14:00:00+01:00", "priority": 7}
+    later = grant_of(customer, amount_cents=1)
+
+    answer = await operator.api.post("/v1/admin/grants", grant_of(customer, **terms), Idempotency_Key="g")
+    again = await operator.api.post("/v1/admin/grants", grant_of(customer, **terms), Idempotency_Key="g")
+    await operator.api.post("/v1/admin/grants", later, Idempotency_Key="later")
+    me = await customer.api.get("/v1/users/me")
+    clock.advance(hours=1)
+    after = await customer.api.get("/v1/users/me")
+
+    assert (answer.status, answer.body) == (201, again.body)
+    assert (answer.body["expires_at"], answer.body["priority"]) == ("2026-11-21T13:00:00Z", 7)
+    first, second = me.body["credit_grants"]
+    assert first == {
+        "id": answer.body["grant_id"], "left_cents": 1000, "expires_at": "2026-11-21T13:00:00Z", "priority": 7,
+    }  # fmt: skip
+    assert (me.body["available_cents"], after.body["available_cents"]) == (1001, 1)
+    assert after.body["credit_grants"] == [second]
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"expires_at": "2026-11-21T12:00:00Z"},
+        {"expires_at": "2027-01-01"},
+        {"expires_at": "2027-01-01T00:00:00"},
+        {"expires_at": 1893456000},
+        {"expires_at": "9999-12-31T23:59:59-14:00"},
+        {"priority": -1},
+        {"priority": 101},
+        {"priority": 1.5},
+        {"priority": None},
+    ],
+)
+async def test_a_grant_whose_terms_cannot_be_kept_is_refused(
+    customer: Customer, operator: Customer, admin: asyncpg.Connection, terms: dict[str, Any]
+) -> None:
+    answer = await operator.api.post("/v1/admin/grants", grant_of(customer, **terms), Idempotency_Key="g")
+
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert await events_of(admin, customer.account_id) == ["account.opened"]
 
 
 async def test_a_grant_names_who_gave_it(customer: Customer, operator: Customer, admin: asyncpg.Connection) -> None:
@@ -250,6 +300,10 @@ async def test_an_account_shows_its_money_its_open_holds_and_its_keys(
         "held_cents": 30,
         "available_cents": 970,
         "debt_cents": 0,
+        "refundable_cents": 0,
+        "credit_grants": [
+            {"id": grant_id_of(customer.account_id, "g"), "left_cents": 1000, "expires_at": None, "priority": 50}
+        ],
         "open_holds": [
             {
                 "id": placed.hold_id,

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from ledger import Microcents, microcents_from_cents
+from ledger import GrantCredit, Microcents, microcents_from_cents
 from payments import NotRefundable, ProviderUnavailable, TopupNotFound
 
 from .conftest import Payer, Till
@@ -46,6 +46,24 @@ async def test_parts_add_up_and_without_an_amount_it_is_the_rest(till: Till, pay
     with pytest.raises(NotRefundable):
         await refund(till, topup_id, key="another")
     assert await till.status_of(payer) == "reversed"
+
+
+async def test_credit_that_nobody_paid_for_is_not_given_back(till: Till, payer: Payer) -> None:
+    topup_id = await topped_up(till, payer)
+    await till.spend(payer, 600)
+    grant = GrantCredit(
+        stream_id=payer.account_id,
+        amount_microcents=microcents_from_cents(500),
+        reason="welcome",
+        granted_by="user_1",
+        idempotency_key="g",
+    )
+    await till.ledger.submit(grant)
+
+    with pytest.raises(NotRefundable):
+        await refund(till, topup_id, 401)
+
+    assert await refund(till, topup_id) == 400
 
 
 @pytest.mark.money_bug(24)

@@ -5,10 +5,25 @@ from typing import Any, ClassVar
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ledger.events import HoldExpired, HoldPlaced, HoldSettled, HoldSettledLate, TopupReversed
+from ledger import StoredEvent
+from ledger.events import (
+    BalanceAdjusted,
+    ChargeRerated,
+    CreditGranted,
+    GrantExpired,
+    HoldDrawn,
+    HoldExpired,
+    HoldPlaced,
+    HoldSettled,
+    HoldSettledLate,
+    TopupCredited,
+    TopupReinstated,
+    TopupReversed,
+)
 from ledger.group import EndEvent
 from tests import strategies
 from tests.unit.ledger.model import Model
+from tests.unit.ledger.model_of_grants import NEVER
 from tests.unit.ledger.paper_log import PaperLog, as_bytes
 
 
@@ -42,8 +57,22 @@ class ModelledBooks(RuleBasedStateMachine):
                 assert expected_detail == detail
         for stored in self.log.events[events_before:]:
             self._note(stored.event)
+            self._note_grants(stored)
         if all(kind != "accepted" for kind, _ in results):
             assert before == as_bytes(self.log.books)
+
+    def _note_grants(self, stored: StoredEvent) -> None:
+        for grant in self.log.books.accounts[stored.stream_id].grants:
+            self.met |= {"kept for a hold"} if grant.has_expired and grant.left else set()
+        event = stored.event
+        moved = event.grants_moved if isinstance(event, ChargeRerated) else getattr(event, "from_grants", ())
+        for share in moved:
+            had_expired = share.expires_at is not None and share.expires_at <= stored.at
+            if isinstance(event, ChargeRerated):
+                what = "given back to" if event.refunded_microcents else "corrected from"
+            else:
+                what = "adjusted from" if isinstance(event, BalanceAdjusted) else "paid by"
+            self.met.add(f"{what} {'what had expired' if had_expired else 'a grant'}")
 
     def _note(self, event: Any) -> None:
         self.met.add(event.__struct_config__.tag)
@@ -66,6 +95,40 @@ class ModelledBooks(RuleBasedStateMachine):
             assert (expected["seq"], expected["at"], expected["currency"]) == (state.seq, state.at, state.currency)
             assert (expected["plan"], expected["automatic"]) == (state.plan, state.automatic_topup)
             assert max(-self.model.available(account_id), 0) == state.debt
+
+    @invariant()
+    def every_grant_is_what_the_model_says(self) -> None:
+        for account_id, account in self.model.accounts.items():
+            expected = [
+                (i, grant["left"], grant["lapsed"], grant["priority"], grant["expires"], grant["has_expired"])
+                for i, grant in account["grants"].open().items()
+            ]
+            assert expected == [
+                (grant.grant_id, grant.left, grant.lapsed, grant.priority, grant.expires_at or NEVER, grant.has_expired)
+                for grant in self.log.books.accounts[account_id].grants
+            ]
+
+    @invariant()
+    def what_was_granted_is_left_or_lapsed_or_taken_or_expired(self) -> None:
+        for account_id, state in self.log.books.accounts.items():
+            events = [stored.event for stored in self.log.stream(account_id)]
+            there = {grant.grant_id: grant.left + grant.lapsed for grant in state.grants}
+            assert there == {grant_id: amount for grant_id, amount in left_of_grants(events).items() if amount}
+
+    @invariant()
+    def paid_money_is_what_came_in_less_what_grants_did_not_pay(self) -> None:
+        for account_id, state in self.log.books.accounts.items():
+            events = [stored.event for stored in self.log.stream(account_id)]
+            assert sum(map(paid_by, events)) == state.paid
+            assert 0 <= state.refundable <= max(state.paid, 0)
+
+    @invariant()
+    def only_holds_of_before_its_expiry_take_of_a_grant(self) -> None:
+        for stored in self.log.events:
+            since = stored.at if isinstance(stored.event, HoldSettledLate) else getattr(stored.event, "placed_at", None)
+            for share in getattr(stored.event, "from_grants", ()):
+                is_charge = isinstance(stored.event, HoldSettled | HoldDrawn | HoldSettledLate)
+                assert not is_charge or share.expires_at is None or since < share.expires_at
 
     @invariant()
     def every_hold_is_what_the_model_says(self) -> None:
@@ -113,9 +176,9 @@ class ModelledBooks(RuleBasedStateMachine):
             events = [stored.event for stored in self.log.stream(account_id)]
             credited = (
                 sum(
-                    getattr(event, "amount_microcents", 0)
+                    event.amount_microcents * (1 if isinstance(event, CreditGranted) else -1)
                     for event in events
-                    if event.__struct_config__.tag == "credit.granted"
+                    if isinstance(event, CreditGranted | GrantExpired)
                 )
                 + sum(
                     getattr(event, "credited_microcents", 0) - getattr(event, "debited_microcents", 0)
@@ -135,7 +198,7 @@ class ModelledBooks(RuleBasedStateMachine):
                 getattr(event, "charged_microcents", 0) - getattr(event, "refunded_microcents", 0) for event in events
             )
             held = sum(hold.held for hold in self.log.books.holds.values() if hold.account_id == account_id)
-            assert credited == account.available + held + spent
+            assert credited == account.available + held + spent + account.lapsed
 
     @invariant()
     def seq_is_gapless_and_time_never_goes_back(self) -> None:
@@ -177,6 +240,7 @@ class ModelledBooks(RuleBasedStateMachine):
             event, fields = stored.event, stored.event.__struct_config__.tag
             delta = {
                 "credit.granted": lambda e: e.amount_microcents,
+                "grant.expired": lambda e: -e.amount_microcents,
                 "balance.adjusted": lambda e: e.credited_microcents - e.debited_microcents,
                 "hold.settled": lambda e: -e.amount_microcents,
                 "hold.settled_late": lambda e: -e.amount_microcents,
@@ -191,3 +255,41 @@ class ModelledBooks(RuleBasedStateMachine):
                 assert posted[stored.stream_id] == stored.balance_microcents
             else:
                 assert delta == 0
+
+
+def left_of_grants(events: list[Any]) -> dict[str, int]:
+    """What the events give to each grant, less what they take of it."""
+    left: dict[str, int] = {}
+    for event in events:
+        match event:
+            case CreditGranted(grant_id=str(grant_id)):
+                left[grant_id] = event.amount_microcents
+            case GrantExpired():
+                left[event.grant_id] -= event.amount_microcents
+            case ChargeRerated():
+                sign = 1 if event.refunded_microcents else -1
+                for share in event.grants_moved:
+                    left[share.grant_id] += sign * share.amount_microcents
+            case _:
+                for share in getattr(event, "from_grants", ()):
+                    left[share.grant_id] -= share.amount_microcents
+    return left
+
+
+def paid_by(event: Any) -> int:
+    """What paid money gains by the event; below zero: loses."""
+    granted = sum(share.amount_microcents for share in getattr(event, "from_grants", ()))
+    match event:
+        case TopupCredited() | TopupReinstated():
+            return event.amount_microcents
+        case TopupReversed():
+            return -event.amount_microcents
+        case BalanceAdjusted():
+            return event.credited_microcents - event.debited_microcents + granted
+        case HoldSettled() | HoldSettledLate() | HoldDrawn():
+            return granted - event.amount_microcents
+        case ChargeRerated():
+            moved = sum(share.amount_microcents for share in event.grants_moved)
+            return event.refunded_microcents - moved if event.refunded_microcents else moved - event.charged_microcents
+        case _:
+            return 0

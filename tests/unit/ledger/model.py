@@ -4,6 +4,7 @@ A command is judged by collecting every reason there is against it. The ledger m
 none it has to accept, and where there is one it has to refuse.
 """
 
+import copy
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -17,6 +18,7 @@ from ledger import (
     CreditTopup,
     DeleteKey,
     DrawHold,
+    ExpireGrant,
     ExpireHold,
     ExpireTopup,
     ExtendHold,
@@ -33,6 +35,8 @@ from ledger import (
     SettleHold,
     VoidHold,
 )
+from ledger.grants import grant_id_of
+from tests.unit.ledger.model_of_grants import MOST, ModelOfGrants
 from tests.unit.ledger.model_of_topups import LARGEST_AMOUNT, ModelOfTopups
 
 PRICE_BOOK = "prices"
@@ -49,6 +53,7 @@ class Model:
         self.keys: dict[str, dict[str, Any]] = {}
         self.holds: dict[str, dict[str, Any]] = {}
         self.charges: dict[tuple[str, str | None], list[int]] = {}  # by hold and draw: the amount, then each corrected
+        self.paid_by_grants: dict[tuple[str, str | None], dict[str, int]] = {}  # of each charge, by grant
         self.topups = ModelOfTopups()
         self.remembered: dict[tuple[str, str], tuple[Any, tuple[str, int]]] = {}  # what a key was used for, and where
 
@@ -60,10 +65,16 @@ class Model:
             return (REPLAYED, place) if said == _said_by(command) else ("refused", {_mismatch_of(command)})
         account = self.accounts.get(command.stream_id)
         at = now if account is None else max(now, account["at"])
+        grants_before = None if account is None else copy.deepcopy(account["grants"])
+        if account is not None:
+            account["grants"].pass_time(at, self.open_holds(command.stream_id).values())
         reasons = _JUDGES[type(command)](self, command, account, at, now)
         if reasons:
+            if account is not None:
+                account["grants"] = grants_before
             return "refused", reasons
         account = self.accounts[command.stream_id]
+        account["grants"].lapse_what_no_hold_needs(self.open_holds(command.stream_id).values())
         account["seq"] += 1
         account["at"] = at
         place = (command.stream_id, account["seq"])
@@ -75,7 +86,8 @@ class Model:
 
     def available(self, account_id: str) -> int:
         account = self.accounts[account_id]
-        return account["credited"] - account["spent"] - self.held(account_id)
+        lapsed: int = account["grants"].lapsed()
+        return account["credited"] - account["spent"] - self.held(account_id) - lapsed
 
     def held(self, account_id: str) -> int:
         return sum(hold["left"] for hold in self.open_holds(account_id).values())
@@ -108,7 +120,7 @@ class Model:
     def _open(self, command: OpenAccount, account: Any, at: datetime, now: datetime) -> set[str]:
         self.accounts[command.stream_id] = {
             "currency": command.currency, "credited": 0, "spent": 0, "seq": 0, "at": at,
-            "plan": None, "automatic": None,
+            "plan": None, "automatic": None, "grants": ModelOfGrants(),
         }  # fmt: skip
         return set()
 
@@ -116,9 +128,22 @@ class Model:
         reasons = _unless(account, "AccountUnknown") | _unless(_is_bookable(command.amount_microcents), "InvalidAmount")
         if command.amount_microcents == 0:
             reasons |= {"InvalidAmount"}
+        is_over = command.expires_at is not None and command.expires_at <= at
+        reasons |= _unless(not is_over and 0 <= command.priority <= 100, "InvalidGrant")
+        if account and len(account["grants"].open()) >= MOST:
+            reasons |= {"TooManyGrants"}
         if not reasons:
             account["credited"] += command.amount_microcents
+            grant_id = grant_id_of(command.stream_id, command.idempotency_key)
+            account["grants"].grant(grant_id, command.amount_microcents, command.priority, command.expires_at)
         return reasons
+
+    def _expire_grant(self, command: ExpireGrant, account: Any, at: datetime, now: datetime) -> set[str]:
+        reasons = _unless(account, "AccountUnknown")
+        lapsed = account["grants"].expire(command.grant_id) if account else 0
+        if not reasons:
+            account["credited"] -= lapsed
+        return reasons or _unless(lapsed, "GrantNotExpired")
 
     def _adjust(self, command: AdjustBalance, account: Any, at: datetime, now: datetime) -> set[str]:
         amount = command.amount_microcents
@@ -126,6 +151,8 @@ class Model:
         if account and amount < 0 and self.available(command.stream_id) + amount < 0:
             reasons |= {"InsufficientFunds"}
         if not reasons:
+            paid = max(self.available(command.stream_id) + self.held(command.stream_id) - account["grants"].left(), 0)
+            account["grants"].charge(max(-amount - paid, 0))
             account["credited"] += amount
         return reasons
 
@@ -206,6 +233,7 @@ class Model:
                 key["level"], key["measured_at"] = _level(key, now) + 1, now
         self.holds[command.hold_id] = {
             "account": command.stream_id,
+            "placed_at": at,
             "key": command.key_id,
             "left": amount,
             "drawn": 0,
@@ -240,6 +268,10 @@ class Model:
         if command.amount_microcents > hold["left"]:
             reasons |= {"DrawExceedsHold"}
         if not reasons:
+            shares = account["grants"].charge(
+                command.amount_microcents, placed_at=hold["placed_at"], set_aside=hold["left"]
+            )
+            self.paid_by_grants[command.hold_id, command.reference] = shares
             hold["left"] -= command.amount_microcents
             hold["drawn"] += command.amount_microcents
             self._charge(account, hold, command.amount_microcents)
@@ -252,6 +284,11 @@ class Model:
             reasons = set()
         reasons = reasons or _unless(_is_bookable(command.amount_microcents), "InvalidAmount")
         if not reasons:
+            set_aside = hold["left"] if hold["is_open"] else 0
+            shares = account["grants"].charge(
+                command.amount_microcents, placed_at=hold["placed_at"], set_aside=set_aside
+            )
+            self.paid_by_grants[command.hold_id, None] = shares
             hold["is_open"] = False
             self._charge(account, hold, command.amount_microcents)
             self.charges[command.hold_id, None] = [command.amount_microcents]
@@ -268,6 +305,11 @@ class Model:
         if more > 0 and more > self.available(command.stream_id):
             reasons |= {"InsufficientFunds"}
         if not reasons:
+            shares = self.paid_by_grants[command.hold_id, command.reference]
+            for grant_id, share in account["grants"].charge(max(more, 0)).items():
+                shares[grant_id] = shares.get(grant_id, 0) + share
+            from_paid = amounts[-1] - sum(shares.values())
+            account["grants"].give_back(shares, max(-more - from_paid, 0) if more < 0 else 0, at)
             amounts.append(command.amount_microcents)
             self._charge(account, hold, more)
         return reasons
@@ -285,7 +327,7 @@ class Model:
         if account is None:
             self.accounts[PRICE_BOOK] = {
                 "currency": "XXX", "credited": 0, "spent": 0, "seq": 0, "at": at,
-                "plan": None, "automatic": None,
+                "plan": None, "automatic": None, "grants": ModelOfGrants(),
             }  # fmt: skip
         return set()
 
@@ -403,6 +445,7 @@ TOPUP_COMMANDS = (
 _JUDGES: dict[type, Any] = {
     OpenAccount: Model._open,
     GrantCredit: Model._grant,
+    ExpireGrant: Model._expire_grant,
     AdjustBalance: Model._adjust,
     AssignDepositAddress: Model._assign_address,
     ChangeAutomaticTopup: Model._change_automatic_topup,

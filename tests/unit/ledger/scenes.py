@@ -31,7 +31,7 @@ from ledger import (
 )
 from ledger.events import ProgramPublished, ReversalKind
 from ledger.money import Microcents
-from tests.strategies import PRICE, place_hold
+from tests.strategies import PRICE, grant_credit, place_hold
 from tests.unit.ledger.paper_log import PaperLog, Result, as_bytes
 
 A, B = "acct_a", "acct_b"
@@ -43,10 +43,8 @@ def open_account(account: str = A, currency: str = "USD") -> OpenAccount:
     return OpenAccount(stream_id=account, currency=currency)
 
 
-def grant(amount: int, key: str = "grant", *, account: str = A) -> GrantCredit:
-    return GrantCredit(
-        stream_id=account, amount_microcents=amount, reason="trial", granted_by="user_1", idempotency_key=key
-    )
+def grant(amount: int, key: str = "grant", *, account: str = A, **terms: Any) -> GrantCredit:
+    return grant_credit(stream_id=account, amount_microcents=amount, idempotency_key=key, **terms)
 
 
 def adjust(amount: int, key: str = "adjustment") -> AdjustBalance:

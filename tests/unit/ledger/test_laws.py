@@ -9,7 +9,7 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 from msgspec.structs import replace
 
 from ledger import CreateKey, GrantCredit, OpenAccount
-from ledger.events import Event, ProgramAssigned, ProgramRetired, RatePublished, TopupEvent
+from ledger.events import Event, GrantExpired, ProgramAssigned, ProgramRetired, RatePublished, TopupEvent
 from ledger.providers import ProviderEvent
 from tests import strategies
 from tests.unit.ledger.machine import ModelledBooks
@@ -78,8 +78,12 @@ class HoldsMachine(ModelledBooks):
 
 
 #: Events that no command of the sequences makes: of the price book, because to the ledger they are all alike, and those
-#: of top-ups and of providers, which have sequences of their own.
-OTHER_EVENTS = (ProgramAssigned, ProgramRetired, RatePublished, *TopupEvent.__args__, *ProviderEvent.__args__)
+#: of top-ups, of providers and of grants that expire, which have sequences of their own.
+OTHER_EVENTS = (
+    *(ProgramAssigned, ProgramRetired, RatePublished, GrantExpired),
+    *TopupEvent.__args__,
+    *ProviderEvent.__args__,
+)
 
 #: What the random sequences must have met: a generator that is too tidy proves nothing.
 EVERY_OUTCOME = {
@@ -87,6 +91,7 @@ EVERY_OUTCOME = {
     *("AccountUnknown", "KeyUnknown", "KeyInactive", "HoldUnknown", "HoldAlreadyEnded", "HoldNotOverdue"),
     *("InvalidAmount", "InsufficientFunds", "BudgetExceeded", "RateLimited", "DrawExceedsHold", "PlanOutdated"),
     *("ChargeUnknown", "IdempotencyMismatch", "replayed", "overrun", "debt", "late debt"),
+    *("InvalidGrant", "GrantNotExpired"),
 }
 
 

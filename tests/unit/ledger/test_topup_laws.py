@@ -31,7 +31,8 @@ class TopupsMachine(ModelledBooks):
     def spend_everything(self, data: st.DataObject, usage: dict[str, Any]) -> None:
         topup_id = data.draw(st.sampled_from([event.topup_id for event in self.log.credited()]))
         account = self.log.books.topups[topup_id].account_id
-        amount = max(self.log.books.accounts[account].available, 0)
+        state = self.log.books.accounts[account]
+        amount = max(state.as_of(max(self.now, state.at)).available, 0)
         hold = strategies.place_hold(
             stream_id=account, hold_id=f"hold_{len(self.model.holds)}", amount_microcents=amount
         )
