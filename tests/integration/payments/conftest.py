@@ -238,3 +238,10 @@ async def payer(till: Till) -> Payer:
 async def trial_balance(pool: asyncpg.Pool) -> int:
     """The sum over all ledger accounts, which is zero."""
     return int(await pool.fetchval("SELECT coalesce(sum(debit_microcents - credit_microcents), 0) FROM trial_balance"))
+
+
+async def require_unharmed(till: Till, payer: Payer) -> None:
+    """Raises AssertionError when anything was credited, or stored and not processed."""
+    assert await till.credited(payer) == 0, "something was credited"
+    open_ = await till.ledger.pool.fetch("SELECT outcome FROM payment_notifications WHERE status = 'received'")
+    assert open_ == [], f"not processed: {open_[0]['outcome']}"

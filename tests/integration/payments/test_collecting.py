@@ -57,7 +57,7 @@ async def test_twenty_workers_at_once_make_one_payment(
     till: Till, saver: Saver, database_url: str, connect: Connect, clock: Clock, lost: str
 ) -> None:
     async with workers(till, database_url, connect, clock, WORKERS) as racing:
-        for round_ in range(1, 4):
+        for round_ in (1, 2):
             till.stripe_fails(lose_answer=bool(lost), path=lost, times=5)
             await asyncio.gather(*[worker.run() for worker in racing])
             clock.advance(hours=2)
@@ -68,8 +68,8 @@ async def test_twenty_workers_at_once_make_one_payment(
             await till.spend(saver.payer, AMOUNT)
 
     await saver.tell_all()
-    assert await saver.statuses() == ["credited"] * 3
-    assert (await till.events_of(saver.payer)).count("topup.requested") == 3
+    assert await saver.statuses() == ["credited"] * 2
+    assert (await till.events_of(saver.payer)).count("topup.requested") == 2
 
 
 async def test_workers_that_race_with_what_stripe_tells_credit_once(
