@@ -30,7 +30,7 @@ def contract() -> Contract:
 def deploy(url: str) -> str:
     """Put the coin on the chain, once more each time; returns its address, in lower case."""
     sent = {"from": _banker(url), "data": contract().bytecode, "gas": hex(2_000_000)}
-    receipt = _receipt(url, ask(url, "eth_sendTransaction", sent))
+    receipt = receipt_of(url, ask(url, "eth_sendTransaction", sent))
     return str(receipt["contractAddress"])
 
 
@@ -38,7 +38,7 @@ def mint(url: str, token: str, to: str, units: int) -> str:
     """Make so many millionths of the coin, for an address; returns the transaction once it is in a block."""
     call = call_data("mint(address,uint256)", to, units)
     transaction: str = ask(url, "eth_sendTransaction", {"from": _banker(url), "to": token, "data": call})
-    if _receipt(url, transaction)["status"] != "0x1":
+    if receipt_of(url, transaction)["status"] != "0x1":
         raise RpcError("the coins were not made")
     return transaction
 
@@ -53,7 +53,7 @@ def _banker(url: str) -> str:
     return str(ask(url, "eth_accounts")[0])
 
 
-def _receipt(url: str, transaction: str) -> dict[str, str]:
+def receipt_of(url: str, transaction: str) -> dict[str, str]:
     """Of a transaction, once it is in a block. The node makes one for each, a moment after it answered."""
     for _ in range(LOOKS):
         receipt: dict[str, str] | None = ask(url, "eth_getTransactionReceipt", transaction)

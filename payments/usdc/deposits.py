@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 
 from ledger import load_queries
+from ledger.reading import Connection
 from payments.errors import PaymentsError
 
 #: Places of a scan that are remembered.
@@ -112,16 +113,18 @@ class DepositStore:
         async with self._pool.acquire() as connection, connection.transaction():
             rows = [_row(chain_id, transfer, account_id, now, minimum_units) for transfer, account_id in found]
             await connection.executemany(_queries["keep_deposit"], rows)
-            if move is None:
-                return
-            before, after = move
-            moved = await connection.fetchval(
-                _queries["move_scan"], chain_id, None if before is None else before.hash, after.number, after.hash
-            )
-            if moved is None:
-                raise Overtaken(f"chain {chain_id} was read on by another watcher")
-            await connection.execute(_queries["forget_blocks"], chain_id, after.number, KEPT_BLOCKS)
-            await connection.execute(_queries["remember_block"], chain_id, after.number, after.hash)
+            if move is not None:
+                await _move(connection, chain_id, *move)
+
+    async def go_back(self, chain_id: int, before: Block, place: Block, head: int) -> None:
+        """Read again from a place before, because what is above it has left the chain.
+
+        The deposits there are gone until they are found again. That is noted with the place, so that whoever is killed
+        in between forgets none. Raises Overtaken.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            await _move(connection, chain_id, before, place)
+            await connection.execute(_queries["mark_all_gone"], chain_id, place.number, head)
 
     async def remembered(self, chain_id: int) -> list[Block]:
         """Where the scan stood, newest first."""
@@ -129,9 +132,9 @@ class DepositStore:
 
     # --- what is there, and what is booked of it
 
-    async def above(self, chain_id: int, number: int) -> list[Deposit]:
-        """Deposits in blocks above this one that were there when they were last looked for."""
-        return [_deposit(row) for row in await self._pool.fetch(_queries["deposits_above"], chain_id, number)]
+    async def unsettled(self, chain_id: int) -> list[Deposit]:
+        """Deposits that do not count yet, and were there when they were last looked for."""
+        return [_deposit(row) for row in await self._pool.fetch(_queries["unsettled_deposits"], chain_id)]
 
     async def mark_gone(self, deposit: Deposit, head: int) -> None:
         """Its block has left the chain. One that was found in another block in the meantime stays."""
@@ -158,6 +161,16 @@ class DepositStore:
     async def all(self, status: Status | None, limit: int) -> list[Deposit]:
         """Of all accounts and chains, newest first; of this status, where one is named."""
         return [_deposit(row) for row in await self._pool.fetch(_queries["all_deposits"], status, limit)]
+
+
+async def _move(connection: Connection, chain_id: int, before: Block | None, after: Block) -> None:
+    moved = await connection.fetchval(
+        _queries["move_scan"], chain_id, None if before is None else before.hash, after.number, after.hash
+    )
+    if moved is None:
+        raise Overtaken(f"chain {chain_id} was read on by another watcher")
+    await connection.execute(_queries["forget_blocks"], chain_id, after.number, KEPT_BLOCKS)
+    await connection.execute(_queries["remember_block"], chain_id, after.number, after.hash)
 
 
 def _row(chain_id: int, transfer: Transfer, account_id: str, now: datetime, minimum_units: int) -> tuple[object, ...]:

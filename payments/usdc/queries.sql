@@ -76,16 +76,20 @@ INSERT INTO usdc_blocks (chain_id, number, hash) VALUES ($1, $2, $3)
 -- $1 chain
 SELECT number, hash FROM usdc_blocks WHERE chain_id = $1 ORDER BY number DESC
 
--- deposits_above --
--- $1 chain, $2 block
+-- unsettled_deposits --
+-- $1 chain
 SELECT chain_id, tx_hash, log_index, block_number, block_hash, account_id, address, units, seen_at, gone_at_block,
        status, problem
-FROM usdc_deposits WHERE chain_id = $1 AND block_number > $2 AND gone_at_block IS NULL
+FROM usdc_deposits WHERE chain_id = $1 AND status IN ('seen', 'pending') AND gone_at_block IS NULL
 
 -- mark_gone --
 -- $1 chain, $2 transaction, $3 log index, $4 hash of the block that is gone, $5 head
 UPDATE usdc_deposits SET gone_at_block = $5
 WHERE chain_id = $1 AND tx_hash = $2 AND log_index = $3 AND block_hash = $4 AND gone_at_block IS NULL
+
+-- mark_all_gone --
+-- $1 chain, $2 above this block, $3 head
+UPDATE usdc_deposits SET gone_at_block = $3 WHERE chain_id = $1 AND block_number > $2 AND gone_at_block IS NULL
 
 -- open_deposits --
 -- $1 chain

@@ -64,7 +64,9 @@ class Node:
             self._is_known = True
 
     async def head(self) -> int:
-        return _natural(await self._asked(self._web3.eth.block_number))
+        said = await self._asked(self._web3.eth.block_number)
+        with _read(self.name):
+            return _natural(said)
 
     async def block(self, number: int | Literal["finalized"]) -> tuple[Block, datetime] | None:
         """The block and its time; None when the node has none of that number."""

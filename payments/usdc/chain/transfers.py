@@ -1,6 +1,6 @@
 """What is final on a chain between two moments, for whoever holds the books against it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -43,7 +43,7 @@ async def final_transfers(nodes: Nodes, ledger: Ledger, *, start: datetime, unti
     view = await nodes.view(at_least=0)
     book = AddressBook(ledger)
     await book.refresh()
-    first = max(0, await nodes.last_block_until(view, start))
+    first = await nodes.last_block_until(view, start - timedelta.resolution) + 1
     last = min(view.confirmed, await nodes.last_block_until(view, until))
     found: list[FinalTransfer] = []
     ranges = Ranges(nodes.chain.largest_range)

@@ -73,7 +73,7 @@ class Watcher:
         await self._addresses.refresh()
         stands = await self._place(scan, view)
         there = await self._read(stands, view)
-        await self._find_gone(stands, view, there)
+        await self._find_gone(view, there)
         for deposit in await self._store.open(self.chain.chain_id):
             await self._book(deposit, view)
         await self._measure(view)
@@ -93,7 +93,7 @@ class Watcher:
         else:
             raise NodesDisagree(self.chain.name, "none of the blocks that were read is on the chain: another chain?")
         self._log.error("usdc.reorganised_deep", was=stands.number, hash=stands.hash, back_to=place.number)
-        await self._record([], (stands, place))
+        await self._store.go_back(self.chain.chain_id, stands, place, view.head)
         return place
 
     async def _begin(self, view: View) -> Block | None:
@@ -138,11 +138,9 @@ class Watcher:
             self.chain.chain_id, owned, self._clock(), minimum_units=self.chain.minimum_units, move=move
         )
 
-    async def _find_gone(self, stands: Block | None, view: View, there: set[tuple[str, int]]) -> None:
-        """Mark the deposits above the place that are not there any more, if their blocks are not either."""
-        if stands is None:
-            return
-        for deposit in await self._store.above(self.chain.chain_id, stands.number):
+    async def _find_gone(self, view: View, there: set[tuple[str, int]]) -> None:
+        """Mark the deposits that do not count yet and are not there any more, if the chain itself says so."""
+        for deposit in await self._store.unsettled(self.chain.chain_id):
             transfer = deposit.transfer
             if transfer.block_number > view.head or (transfer.tx_hash, transfer.log_index) in there:
                 continue
@@ -154,9 +152,8 @@ class Watcher:
                 self._log.warning("usdc.log_missing", payment_id=deposit.payment_id, node=view.node.name)
                 continue
             await self._store.mark_gone(deposit, view.head)
-            before = "credited" if deposit.status == "credited" else "pending"
-            REORGANISATIONS.labels(self.chain.name, before).inc()
-            self._log.warning("usdc.reorganised", payment_id=deposit.payment_id, before=before)
+            REORGANISATIONS.labels(self.chain.name, "pending").inc()
+            self._log.warning("usdc.reorganised", payment_id=deposit.payment_id)
 
     # --- booking
 
@@ -179,7 +176,10 @@ class Watcher:
 
     async def _book_gone(self, deposit: Deposit, gone_at_block: int, view: View) -> None:
         if deposit.status == "credited":
+            if await self._as_said(deposit.transfer) is not None:  # another watcher goes back, and will find it again
+                return
             await self._booking.reverse(deposit)
+            REORGANISATIONS.labels(self.chain.name, "credited").inc()
             await self._store.set_status(deposit, "reversed")
         elif view.head >= gone_at_block + (self.chain.confirmations or BLOCKS_TO_RETURN_IN):
             await self._booking.fail(deposit)

@@ -32,6 +32,10 @@ class DevChain:
         """A transfer of so many millionths in a block of its own; returns the transaction."""
         return await asyncio.to_thread(coin.mint, self.url, token or self.token, to, units)
 
+    async def send(self, raw: str) -> None:
+        """Put a signed transaction into a block of its own."""
+        await asyncio.to_thread(coin.receipt_of, self.url, await self.ask("eth_sendRawTransaction", raw))
+
     async def mine(self, blocks: int) -> None:
         await self.ask("anvil_mine", hex(blocks))
 

@@ -23,11 +23,19 @@ class OddNode:
         self.answers: dict[str, Any] = {}  # by method, instead of the real one
         self.more_logs: list[Any] = []  # that nobody sent
         self.asked: list[tuple[str, Any]] = []
+        self._was_asked = asyncio.Condition()
+
+    async def until_asked(self, times: int) -> None:
+        """Once it has been asked so often."""
+        async with self._was_asked:
+            await self._was_asked.wait_for(lambda: len(self.asked) >= times)
 
     async def answer(self, request: web.Request) -> web.Response:
         question = msgspec.json.decode(await request.read())
         method, parameters = question["method"], question["params"]
-        self.asked.append((method, parameters))
+        async with self._was_asked:
+            self.asked.append((method, parameters))
+            self._was_asked.notify_all()
         if self.is_away:
             return web.Response(status=503)
         if self.is_silent:
@@ -59,7 +67,9 @@ class OddNode:
             return self._said(question, None)
         if method == "eth_getLogs":
             seen = [log for log in said["result"] if int(log["blockNumber"], 16) <= head]
-            return self._said(question, seen + self.more_logs)
+            first, last = (int(parameters[0][end], 16) for end in ("fromBlock", "toBlock"))
+            made_up = [log for log in self.more_logs if first <= int(log["blockNumber"], 16) <= last]
+            return self._said(question, seen + made_up)
         return web.json_response(said)
 
     def _said(self, question: Mapping[str, Any], result: Any) -> web.Response:
