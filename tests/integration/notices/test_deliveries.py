@@ -152,15 +152,18 @@ async def test_what_fails_is_tried_again_by_the_schedule_until_it_is_taken(
     endpoint = await office.add(customer, receiver.url)
     await pay(office, customer)
     receiver.behaviours = [500, 503]
+    began = office.clock.now.isoformat().replace("+00:00", "Z")
     seen = []
     for pause in (timedelta(0), *PAUSES[:3]):
         office.clock.now += pause * 1.2
         await office.work()
-        seen.append(len(receiver.told))
+        path = f"{ENDPOINTS}/{endpoint['id']}"
+        failing_since = (await office.call("GET", path, customer.secret)).body["failing_since"]
+        seen.append((len(receiver.told), failing_since))
         await office.work()
 
     lines = await office.deliveries(customer, endpoint)
-    assert seen == [1, 2, 3, 3]
+    assert seen == [(1, began), (2, began), (3, None), (3, None)]
     assert len({told.id for told in receiver.told}) == 1
     assert [(line["status_code"], line["error"]) for line in lines] == [
         (204, None),

@@ -10,13 +10,14 @@ import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ledger import Ledger, Refused
+from ledger import Ledger, Paid, Refused
 from ledger.reading import events_after, head_position, stored_event
 from notices import NoticeMaker
 from projections import check_books, rebuild
-from tests.strategies import account_commands, prefixed, topup_commands
-from tests.unit.ledger.scenes import adjust, grant, place, reverse, settle
+from tests.strategies import ACCOUNTS, TOPUPS, adjustments, hold_commands, placings, prefixed, topup_commands
+from tests.unit.ledger.scenes import adjust, grant, open_account, place, request_topup, reverse, settle
 from tollgate.migrate import load_migrations
 
 from .conftest import ENDPOINTS, Customer, Office
@@ -124,11 +125,18 @@ async def test_one_event_can_be_told_as_a_reversal_and_as_a_low_balance(office: 
     ]
 
 
+#: So that most of what follows happens: accounts that are open, and top-ups that can be paid.
+FURNISHED = [
+    *(open_account(account) for account in ACCOUNTS),
+    *(request_topup(topup, 60, asked=Paid("USD", Decimal("1.50")), account=ACCOUNTS[0]) for topup in TOPUPS),
+]
+
+
 @settings(max_examples=15)
 @given(
-    commands=st.lists(st.one_of(account_commands, topup_commands), max_size=40),
-    cuts=st.sets(st.integers(min_value=0, max_value=60)),
-    threshold=st.integers(min_value=0, max_value=200),
+    commands=st.lists(st.one_of(adjustments, topup_commands, placings, hold_commands), min_size=20, max_size=50),
+    cuts=st.sets(st.integers(min_value=1, max_value=15)),
+    threshold=st.integers(min_value=0, max_value=120),
 )
 async def test_any_events_make_the_same_notices_in_whatever_batches_the_log_is_followed(
     commands: list[Any], cuts: set[int], threshold: int, ledger: Ledger, pool: asyncpg.Pool
@@ -136,7 +144,7 @@ async def test_any_events_make_the_same_notices_in_whatever_batches_the_log_is_f
     start = await head_position(pool, 0)
     await NoticeMaker(pool).catch_up()
     prefix = secrets.token_hex(4)
-    commands = [prefixed(command, prefix) for command in commands]
+    commands = [prefixed(each_anew(command, nth), prefix) for nth, command in enumerate(FURNISHED + commands)]
     accounts = sorted({command.stream_id for command in commands})
     for account in accounts:
         await furnish(pool, account, threshold, start)
@@ -158,6 +166,11 @@ async def test_any_events_make_the_same_notices_in_whatever_batches_the_log_is_f
     )
     found = sorted((row["endpoint_id"], row["type"], row["created_at"]) for row in rows)
     assert found == sorted(await expected(pool, start, head, threshold))
+
+
+def each_anew(command: Any, nth: int) -> Any:
+    """The command under an idempotency key of its own, where it has one."""
+    return replace(command, idempotency_key=f"key {nth}") if hasattr(command, "idempotency_key") else command
 
 
 async def furnish(pool: asyncpg.Pool, account: str, threshold: int, position: int) -> None:
