@@ -1,4 +1,4 @@
-"""What accounts are told by signed webhooks: of their top-ups, and of a balance that runs low.
+"""What accounts are told by signed webhooks: of their top-ups, of credit that expired, and of a balance that runs low.
 
 ``making.py`` follows the log and writes what there is to tell into the outbox, each of it once; ``courier.py`` delivers
 it, at least once. Endpoints are where it goes, ``targets.py`` where it may go at all, and ``signing.py`` what it is

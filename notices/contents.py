@@ -12,12 +12,18 @@ import msgspec
 from msgspec.structs import replace
 
 from ledger import Microcents
-from ledger.events import Event, TopupCredited, TopupExpired, TopupFailed, TopupReinstated, TopupReversed
+from ledger.events import Event, GrantExpired, TopupCredited, TopupExpired, TopupFailed, TopupReinstated, TopupReversed
 from ledger.money import ZERO
 from wire import Cents, cents_of
 
 NoticeType = Literal[
-    "topup.credited", "topup.failed", "topup.expired", "topup.reversed", "topup.reinstated", "balance.low"
+    "topup.credited",
+    "topup.failed",
+    "topup.expired",
+    "topup.reversed",
+    "topup.reinstated",
+    "grant.expired",
+    "balance.low",
 ]
 LOW_BALANCE: Final = "balance.low"
 #: What a test sends. No endpoint can leave it out.
@@ -60,6 +66,14 @@ class TopupData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reversed_cents: Cents | None = None  # taken back in this way by now
 
 
+class GrantData(msgspec.Struct, frozen=True, kw_only=True):
+    account_id: str
+    grant_id: str
+    currency: str
+    amount_cents: Cents  # that expired unspent
+    balance_cents: Cents  # posted, after it
+
+
 class LowBalanceData(msgspec.Struct, frozen=True, kw_only=True):
     account_id: str
     currency: str
@@ -79,10 +93,10 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 def bodies_of(noted: Noteworthy) -> Iterator[tuple[str, str]]:
     """The types and bodies of the notices that one event makes: of itself, of the balance, or of both."""
-    topup = _topup_data(noted)
-    if topup is not None:
+    told = _grant_data(noted, noted.event) if isinstance(noted.event, GrantExpired) else _topup_data(noted)
+    if told is not None:
         type_ = str(noted.event.__struct_config__.tag)
-        yield type_, body_of(type_, noted.at, topup)
+        yield type_, body_of(type_, noted.at, told)
     if noted.crossed is not None:
         posted, held = noted.posted or ZERO, noted.held or ZERO
         data = LowBalanceData(
@@ -99,6 +113,16 @@ def bodies_of(noted: Noteworthy) -> Iterator[tuple[str, str]]:
 def body_of(type_: str, at: datetime, data: msgspec.Struct) -> str:
     """The body, to the byte as it is signed and sent, each time it is."""
     return _encode(Envelope(type_, at, data)).decode()
+
+
+def _grant_data(noted: Noteworthy, event: GrantExpired) -> GrantData:
+    return GrantData(
+        account_id=noted.account_id,
+        grant_id=event.grant_id,
+        currency=noted.currency,
+        amount_cents=cents_of(event.amount_microcents),
+        balance_cents=cents_of(noted.posted or ZERO),
+    )
 
 
 def _topup_data(noted: Noteworthy) -> TopupData | None:

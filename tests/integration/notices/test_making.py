@@ -2,17 +2,19 @@
 
 import asyncio
 import secrets
+from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ledger import Ledger, Paid, Refused
+from ledger import ExpireGrant, Ledger, Paid, Refused
 from ledger.reading import events_after, head_position, stored_event
 from notices import NoticeMaker
 from projections import check_books, rebuild
@@ -200,6 +202,31 @@ async def expected(pool: asyncpg.Pool, start: int, head: int, threshold: int) ->
                 told.append((stored.stream_id, "balance.low", stored.at))
             balances[stored.stream_id] = stored.balance_microcents
     return told
+
+
+async def test_credit_that_expires_unspent_is_told_and_so_is_the_low_balance_that_it_leaves(
+    office: Office, customer: Customer
+) -> None:
+    await office.add(customer, URL)
+    await set_threshold(office, customer, 500)
+    expires_at = office.clock.now + timedelta(days=1)
+    await office.submit(*in_account(customer, replace(grant(1000 * CENT), expires_at=expires_at)))
+    office.clock.advance(days=2)
+    account = await office.ledger.account(customer.account_id)
+    assert account is not None
+    grant_id = account.grants[0].grant_id
+    await office.submit(ExpireGrant(stream_id=customer.account_id, grant_id=grant_id))
+    await office.make()
+
+    said = {row["type"]: msgspec.json.decode(row["body"])["data"] for row in await made(office.ledger.pool)}
+    assert said.keys() == {"grant.expired", "balance.low"}
+    assert said["grant.expired"] == {
+        "account_id": customer.account_id,
+        "grant_id": grant_id,
+        "currency": "USD",
+        "amount_cents": 1000,
+        "balance_cents": 0,
+    }
 
 
 async def test_many_processes_at_once_make_every_notice_once(office: Office, customer: Customer) -> None:
