@@ -146,6 +146,35 @@ async def test_a_worker_killed_while_it_waits_for_the_answer_leaves_the_notice_t
     assert [line["status"] for line in await office.deliveries(customer, endpoint)] == ["delivered"]
 
 
+async def test_a_worker_that_is_slower_than_its_lease_changes_nothing_of_what_another_did(
+    office: Office, customer: Customer, receiver: Receiver
+) -> None:
+    endpoint = await office.add(customer, receiver.url)
+    await pay(office, customer)
+    await office.make()
+    answered = asyncio.Event()
+
+    async def fails_late(request: web.Request) -> web.StreamResponse:
+        await answered.wait()
+        return web.Response(status=500)
+
+    receiver.behaviours = [fails_late]
+    async with office.courier() as slow:
+        await slow.begin()
+        await receiver.until_told(1)
+        office.clock.now += LEASE
+        await office.work()
+        answered.set()
+        await slow.finish()
+    office.clock.advance(days=1)
+    await office.work()
+
+    lines = await office.deliveries(customer, endpoint)
+    assert sorted(line["status_code"] for line in lines) == [204, 500]
+    assert {line["status"] for line in lines} == {"delivered"}
+    assert len(receiver.told) == 2
+
+
 async def test_what_fails_is_tried_again_by_the_schedule_until_it_is_taken(
     office: Office, customer: Customer, receiver: Receiver
 ) -> None:
