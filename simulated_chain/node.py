@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import re
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -18,13 +19,14 @@ class NodeMissing(Exception):
     """Anvil is not installed."""
 
     def __init__(self) -> None:
-        super().__init__("the EVM node is missing: `make simulated_chain/node_modules` (needs Node.js and npm)")
+        super().__init__("the EVM node is missing: `make simulated_chain/node_modules`, or an `anvil` on the path")
 
 
 def find_anvil() -> Path:
-    """The program that npm installed. Raises NodeMissing."""
+    """The program that npm installed; where it has none for the machine, the one on the path. Raises NodeMissing."""
     modules = Path(__file__).parent / "node_modules" / "@foundry-rs"
-    found = sorted(modules.glob("anvil-*/bin/anvil*"))
+    on_path = shutil.which("anvil")
+    found = [*modules.glob("anvil-*/bin/anvil"), *([] if on_path is None else [Path(on_path)])]
     if not found:
         raise NodeMissing
     return found[0]

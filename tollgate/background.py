@@ -71,10 +71,15 @@ async def _watch_chains(config: UsdcConfig, ledger: Ledger, scheduler: AsyncIOSc
     prices = PriceFeed(ledger)
     await prices.refresh()
     following = asyncio.create_task(prices.follow(), name="prices")
-    stack.callback(following.cancel)
+    stack.push_async_callback(_cancel, following)
     watchers = await stack.enter_async_context(open_watchers(config.chains, ledger, prices.book.exchange_rate, utc_now))
     for watcher in watchers:
         scheduler.add_job(look, "interval", [watcher], seconds=LOOK_EVERY_S, next_run_time=utc_now())
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _work(
