@@ -110,3 +110,14 @@ async def test_an_account_has_a_bounded_number_of_open_grants(ledger: Ledger) ->
 
     assert [type(refusal).__name__ for refusal in refused] == ["TooManyGrants"]
     await submit(ledger, place("hold_1", 1), settle("hold_1", 1), grant(1, "when one is spent"))
+
+
+async def test_what_a_hold_was_extended_by_after_an_expiry_costs_no_other_hold_its_part(
+    granted: Ledger, clock: Clock
+) -> None:
+    await submit(granted, place("hold_2", 60))  # the grant is all leant on
+    clock.advance(minutes=1)
+
+    voided = await submit(granted, extend("hold_2", 90), void("hold_2"))
+
+    assert (voided.account.granted, voided.account.lapsed, voided.account.available) == (40, 60, 30)
