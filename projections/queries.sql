@@ -176,8 +176,7 @@ WHERE shard = $1 AND account_id NOT LIKE 'provider:%' GROUP BY account_id
 -- with another amount. $1 shard
 SELECT position FROM (
     SELECT e.position, e.type, p.*,
-           first_value(e.type) OVER payout AS began, first_value(p.amount_microcents) OVER payout AS amount,
-           first_value(p.currency) OVER payout AS money,
+           first_value(p.amount_microcents) OVER payout AS amount, first_value(p.currency) OVER payout AS money,
            count(*) FILTER (WHERE e.type = 'payout.paid') OVER before AS paid_before,
            count(*) FILTER (WHERE e.type = 'payout.failed') OVER before AS failed_before,
            row_number() OVER payout AS nth
@@ -187,7 +186,7 @@ SELECT position FROM (
     WINDOW payout AS (PARTITION BY e.stream_id, p.payout_id ORDER BY e.position),
            before AS (payout ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ) p
-WHERE began <> 'payout.initiated' OR (type = 'payout.initiated') <> (nth = 1) OR failed_before > 0 OR money <> currency
+WHERE (type = 'payout.initiated') <> (nth = 1) OR failed_before > 0 OR money <> currency
    OR (type = 'payout.paid' AND (paid_before > 0 OR amount_microcents <> amount))
    OR (type = 'payout.failed' AND (in_transit_microcents, paid_microcents)
        <> (CASE paid_before WHEN 0 THEN amount ELSE 0 END, CASE paid_before WHEN 0 THEN 0 ELSE amount END))

@@ -327,6 +327,19 @@ async def test_workers_reconcile_a_day_once(finance: Finance, till: Till) -> Non
     )
 
 
+async def test_a_day_that_somebody_is_taking_is_left_to_them(
+    finance: Finance, till: Till, admin: asyncpg.Connection
+) -> None:
+    till.clock.now = TODAY.end + timedelta(hours=1)
+    await admin.execute("INSERT INTO reconciliation_runs (provider, day, next_at) VALUES ('stripe', $1, $2)",
+                        date(2026, 11, 21), till.clock.now)  # fmt: skip
+
+    async with admin.transaction(), asyncio.timeout(30):
+        await admin.execute("SELECT FROM reconciliation_runs FOR UPDATE")
+        assert await asyncio.gather(*[daily(till).run() for _ in range(3)]) == [0, 0, 0]
+    assert sorted(await asyncio.gather(*[daily(till).run() for _ in range(3)])) == [0, 0, 1]
+
+
 async def test_a_day_is_looked_at_again_when_late_items_are_in_and_daily_while_a_break_is_open(
     finance: Finance, till: Till
 ) -> None:

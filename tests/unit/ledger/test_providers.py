@@ -44,6 +44,15 @@ def test_a_payout_can_fail_after_it_was_paid_and_is_never_paid_again() -> None:
     assert scene.submit(pay_out())[0] == "replayed"
 
 
+def test_what_happens_to_a_payout_within_one_group_follows_from_each_other() -> None:
+    scene = Scene()
+
+    results = scene.group(payout(100), pay_out(), fail_payout(), pay_out())
+
+    assert [kind for kind, _ in results] == ["accepted", "accepted", "accepted", "replayed"]
+    assert (scene.last().in_transit_microcents, scene.last().paid_microcents) == (0, 100)
+
+
 @pytest.mark.parametrize(
     ("command", "refusal"),
     [

@@ -79,7 +79,8 @@ def test_what_is_missing_is_a_break_of_its_own_day_only() -> None:
 
 
 def test_another_refund_of_the_same_payment_on_another_day_is_another_matter() -> None:
-    earlier, later = (replace(line(-7, kind="refund"), at=NOON + timedelta(days=days)) for days in (-1, 1))
+    earlier = line(-7, "0:1", kind="refund", at=NOON - timedelta(days=1))
+    later = line(-8, "re_3", kind="refund", at=NOON + timedelta(days=1))
     today = line(-5, "re_2", kind="refund")
 
     assert found([today, later], [earlier]) == ["missing_here"]
