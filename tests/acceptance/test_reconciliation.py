@@ -69,7 +69,13 @@ async def test_the_background_process_reconciles_yesterday_by_itself(shop: Runni
         runs = (await shop.command("reconcile", "runs")).out.splitlines()
         return {run.split()[0] for run in runs if "matched" in run and "not yet" not in run} == set(PROVIDERS)
 
+    async def shown() -> bool:
+        return (
+            'tollgate_reconciliation_age_seconds{provider="stripe"}' in (await shop.http.get("/metrics")).body.decode()
+        )
+
     await until(done)
+    await until(shown)
 
 
 async def test_a_period_that_is_not_over_and_a_provider_that_is_not_there_are_refused_in_words(
