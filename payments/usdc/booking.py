@@ -120,8 +120,8 @@ class DepositBooking:
         topup = await self._ledger.topup(deposit.account_id, topup_id)
         if topup is None:
             raise Break("unknown", f"{deposit.payment_id} was credited, and there is no top-up {topup_id}")
-        # The head makes the reason that of this time: the same block may leave the chain, return, and leave it again.
-        reason = f"block {_block(deposit)} has left the chain, as of block {deposit.gone_at_block}"
+        # The moment makes it the reason of this time: the same block may leave the chain, return, and leave it again.
+        reason = f"block {_block(deposit)} has left the chain, at {self._clock().astimezone(UTC).isoformat()}"
         await book(
             self._ledger,
             ReverseTopup(

@@ -6,6 +6,8 @@ from structlog.testing import capture_logs
 
 from ledger import Ledger
 from ledger.events import TopupFailed, TopupReversed
+from payments.usdc.booking import DepositBooking
+from payments.usdc.deposits import Deposit, Transfer
 from tests.conftest import Clock
 from tests.integration.payments.conftest import Payer, trial_balance
 
@@ -181,6 +183,31 @@ async def test_the_same_block_may_leave_and_return_more_than_once(till: UsdcTill
         assert await till.credited(payer) == 2500
 
     assert await trial_balance(till.ledger.pool) == 0
+
+
+async def test_the_very_same_block_may_return_and_leave_again(till: UsdcTill, payer: Payer, address: str) -> None:
+    """Booked without a chain: the node gives no block of its own the same hash twice."""
+    booking = DepositBooking(till.ledger, till.rates, till.clock)
+    transfer = Transfer(
+        tx_hash="0x01", log_index=0, block_number=7, block_hash="0x02", address=address, units=25_000_000
+    )
+    deposit = Deposit(
+        chain_id=1,
+        transfer=transfer,
+        account_id=payer.account_id,
+        seen_at=till.clock.now,
+        gone_at_block=9,
+        status="credited",
+    )
+    for _ in range(3):
+        till.clock.advance(seconds=1)
+        await booking.credit(deposit)
+        await booking.credit(deposit)
+        assert await till.credited(payer) == 2500
+        await booking.reverse(deposit)
+        till.clock.advance(seconds=1)
+        await booking.reverse(deposit)
+        assert await till.credited(payer) == 0
 
 
 @pytest.mark.parametrize("depth", [1, 3, 6])
