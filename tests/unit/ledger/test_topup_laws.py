@@ -1,14 +1,15 @@
 """Whatever providers report, how often and in which order: a payment is credited once, and the books stay sound."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from ledger import OpenAccount, ReverseTopup, SettleHold
+from ledger import OpenAccount, ReinstateTopup, ReverseTopup, SettleHold
 from ledger.events import ReversalKind, TopupEvent
+from ledger.money import ZERO
 from tests import strategies
 from tests.unit.ledger.machine import ModelledBooks
 
@@ -61,6 +62,21 @@ class TopupsMachine(ModelledBooks):
             stream_id=topup.account_id, topup_id=topup.topup_id, kind=kind, total_microcents=total, reason="all"
         )
         self.submit([everything])
+
+    @precondition(lambda self: any(topup.reversed for topup in self.log.books.topups.values()))
+    @rule(data=st.data())
+    def give_all_of_a_topup_back(self, data: st.DataObject) -> None:
+        taken_back = [
+            (topup, kind)
+            for topup in self.log.books.topups.values()
+            for kind in get_args(ReversalKind)
+            if topup.reversed_by(kind)
+        ]
+        topup, kind = data.draw(st.sampled_from(taken_back))
+        nothing = ReinstateTopup(
+            stream_id=topup.account_id, topup_id=topup.topup_id, kind=kind, total_microcents=ZERO, reason="won"
+        )
+        self.submit([nothing])
 
 
 #: What the random sequences must have met: a generator that is too tidy proves nothing.
