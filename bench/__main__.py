@@ -17,7 +17,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import backtest, gate, ledger, prices, rebuild, recovery, slow_streams, streams
+from bench import backtest, gate, ledger, prices, rebuild, recovery, slow_streams, streams, webhooks
 from bench.measured import Measured
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -36,6 +36,7 @@ FIGURES = {
     "stream_bytes_added": ("gate − pass-through of the same", ""),
     "recovery_10000_holds_s": ("from kill -9 of a worker with 10,000 open holds to none, seconds", ""),
     "recovery_holds_per_s": ("holds ended per second of that", ""),
+    "webhooks_ratio": ("payments credited per second ÷ those of a handler that keeps no books", ""),
     "price_exact_us": ("one exact price, four charges", "≤ 5"),
     "price_bound_us": ("one bound, four charges", "≤ 10"),
     "price_vs_cel_python_ratio": ("the same price in CEL (cel-python) ÷ ours", "≥ 1"),
@@ -54,6 +55,7 @@ PARTS: dict[str, Callable[[Path], Awaitable[Measured]]] = {
     "slow_streams": slow_streams.measure,
     "recovery": recovery.measure,
     "rebuild": rebuild.measure,
+    "webhooks": webhooks.measure,
 }
 
 
