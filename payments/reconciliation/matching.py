@@ -19,6 +19,8 @@ from ledger.providers import BreakKind
 from payments.reconciliation.lines import Line, LineKind, Period
 
 Status: TypeAlias = Literal["matched"] | BreakKind
+#: What lines of both sides are about: the kind, and the provider's id.
+Subject: TypeAlias = tuple[LineKind, str]
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,12 +36,30 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
 def match(provider: str, theirs: Iterable[Line], ours: Iterable[Line], period: Period) -> list[Item]:
     """What is in the period, and all that belongs to it, in order of kind and reference."""
-    sides: dict[tuple[LineKind, str], tuple[list[Line], list[Line]]] = {}
+    sides: dict[Subject, tuple[list[Line], list[Line]]] = {}
     for side, lines in enumerate((theirs, ours)):
         for line in lines:
-            sides.setdefault((line.kind, line.reference), ([], []))[side].append(line)
+            sides.setdefault(subject_of(line), ([], []))[side].append(line)
     items = [item for key in sorted(sides) for item in _match_one(provider, *sides[key], period)]
     return [item for item in items if any(period.has(line.at) for line in (*item.theirs, *item.ours))]
+
+
+def subject_of(about: Line | Item) -> Subject:
+    return about.kind, about.reference
+
+
+def may_be_late(item: Item) -> bool:
+    """Whether the difference may be that one side is booked longer after the other than was read.
+
+    Our credits of their payments, and our bookings of their fees and payouts, are found whenever they were made.
+    """
+    match item.kind:
+        case "payment":
+            return item.status == "missing_there"
+        case "refund" | "dispute":
+            return item.break_id is not None
+        case _:
+            return False
 
 
 def _match_one(provider: str, theirs: list[Line], ours: list[Line], period: Period) -> list[Item]:

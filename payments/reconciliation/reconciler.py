@@ -12,11 +12,13 @@ from payments.errors import BreakNotFound, PeriodNotOver
 from payments.provider_events import book_provider_events
 from payments.reconciliation.ledger_lines import LedgerLines
 from payments.reconciliation.lines import Period, Source
-from payments.reconciliation.matching import Item, match
+from payments.reconciliation.matching import Item, Subject, match, may_be_late, subject_of
 from payments.reconciliation.reports import Report, rows_of
 
-#: How far both sides are read beyond the period: what we book later than that is missing until the next look.
+#: How far both sides are read beyond the period.
 MARGIN = timedelta(days=3)
+#: How far they are read beyond it for what we seem to have booked later than that, or of what moved earlier.
+LONG_MARGIN = timedelta(days=60)
 _queries = load_queries("payments.reconciliation")
 _log = structlog.get_logger(__name__)
 
@@ -41,11 +43,15 @@ class Reconciler:
             _log.warning("provider_event.refused", provider=source.provider, problem=str(refusal))  # a difference, then
         ours = await self._lines.of(source.provider, wide, statement.lines)
         items = match(source.provider, statement.lines, ours, period)
+        late = {subject_of(item) for item in items if may_be_late(item)}
+        if late:
+            items = [item for item in items if subject_of(item) not in late]
+            items += await self._compared_for_longer(source, period, late)
         report = Report(
             provider=source.provider,
             period=period,
             made_at=now,
-            items=items,
+            items=sorted(items, key=subject_of),
             resolutions=await self._resolutions(source.provider, items),
         )
         await self._note(report)
@@ -71,6 +77,16 @@ class Reconciler:
         event = committed.stored.event
         assert isinstance(event, BreakResolved)  # what else the command becomes
         return event
+
+    async def _compared_for_longer(self, source: Source, period: Period, subjects: set[Subject]) -> list[Item]:
+        """These in the period, where either side may have been late. Both are read for equally long: what is there
+        without its other side could be taken for the other side of something else."""
+        longer = period.widened(LONG_MARGIN)
+        longer = Period(longer.start, min(longer.end, self._clock()))
+        statement = await source.statement(longer, needed=period)
+        theirs = [line for line in statement.lines if subject_of(line) in subjects]
+        ours = await self._lines.of(source.provider, longer, theirs)
+        return match(source.provider, theirs, [line for line in ours if subject_of(line) in subjects], period)
 
     async def _resolutions(self, provider: str, items: Iterable[Item]) -> dict[str, BreakResolved]:
         keys = [key_of_break(item.break_id) for item in items if item.break_id is not None]

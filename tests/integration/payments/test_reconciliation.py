@@ -240,6 +240,51 @@ async def test_a_payment_that_was_credited_long_after_its_day_is_matched(
     assert (await finance.report()).breaks == []
 
 
+@pytest.mark.parametrize("late", [timedelta(days=5), timedelta(days=40)], ids=str)
+async def test_what_was_booked_long_after_it_moved_is_no_break_of_either_day(
+    finance: Finance, till: Till, payer: Payer, late: timedelta
+) -> None:
+    refunded, disputed = await finance.credited(payer, 1000), await finance.credited(payer, 2000)
+    untold = await till.paid(payer, 700)
+    till.refund(refunded, 100)
+    till.books.dispute(till.charge_of(disputed), None)
+    assert sorted(await finance.breaks()) == sorted(
+        [
+            ("missing_here", "payment", untold["id"]),
+            ("missing_here", "refund", refunded["id"]),
+            ("missing_here", "dispute", disputed["id"]),
+        ]
+    )
+
+    till.clock.advance(days=late.days)
+    till.refund(refunded, 100)
+    await finance.tell()
+    booked_on = till.clock.now.date()
+    till.clock.advance(days=1)
+
+    assert await finance.breaks() == []
+    report = await finance.report(day=booked_on)
+    assert report.breaks == []
+    assert {item.kind for item in report.items} == {"payment", "refund", "dispute"}
+
+
+async def test_what_nobody_moved_is_a_break_however_long_the_books_are_compared(
+    finance: Finance, till: Till, payer: Payer
+) -> None:
+    payment = await finance.credited(payer)
+    till.refund(payment, 100)
+    till.clock.advance(days=5)
+    await finance.tell()
+    booked_on = till.clock.now.date()
+    till.clock.advance(days=1)
+    for each in till.books.all_of("balance_transaction"):
+        finance.balance.forget(each)
+
+    assert [(item.status, item.kind, item.reference) for item in (await finance.report(day=booked_on)).breaks] == [
+        ("missing_there", "refund", payment["id"])
+    ]
+
+
 async def test_a_day_that_is_not_over_is_not_reconciled(finance: Finance, till: Till) -> None:
     with pytest.raises(PeriodNotOver):
         await finance.reconciler.reconcile(till.road.statements, TODAY)
