@@ -24,6 +24,9 @@ _queries = load_queries("ledger")
 #: Ends at the ledger at once: enough that one group carries many.
 AT_ONCE = 256
 
+#: Whether nobody has a lease. Shared, so that sweepers at the same time do not take each other for the worker.
+_IS_FREE = "SELECT pg_try_advisory_xact_lock_shared($1::int, $2::int)"
+
 Submit = Callable[[ExpireHold], Awaitable[Committed]]
 
 
@@ -52,7 +55,7 @@ class Sweeper:
         for record in await connection.fetch(_queries["hold_workers"]):
             worker_id = record["worker_id"]
             # For the statement only: a sweep whose connection is cut off would keep a dead worker's lease.
-            if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1::int, $2::int)", LEASE_CLASS, worker_id):
+            if await connection.fetchval(_IS_FREE, LEASE_CLASS, worker_id):
                 free.add(worker_id)
         return free
 

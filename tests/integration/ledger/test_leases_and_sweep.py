@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,6 +43,17 @@ async def lease(connect: Connect) -> AsyncIterator[Lease]:
     await lease.start()
     yield lease
     await lease.close()
+
+
+class OneConnection:
+    """A pool that gives this connection to whoever asks."""
+
+    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+        self._connection = connection
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+        yield self._connection
 
 
 async def open_holds(ledger: Ledger) -> list[str]:
@@ -95,7 +107,7 @@ async def test_a_worker_that_is_back_by_the_second_sweep_keeps_its_holds(
 
 
 async def test_a_worker_is_dead_after_two_sweeps_in_a_row_and_not_after_two_in_all(
-    funded_ledger: Ledger, sweeper: Sweeper, connect: Connect, clock: Clock
+    funded_ledger: Ledger, sweeper: Sweeper, connect: Connect, clock: Clock, admin: asyncpg.Connection
 ) -> None:
     await funded_ledger.submit(place("hold_1", 10, worker_id=DEAD))
     await sweeper.sweep(clock.now)
@@ -103,6 +115,7 @@ async def test_a_worker_is_dead_after_two_sweeps_in_a_row_and_not_after_two_in_a
     await lease.start()
     await sweeper.sweep(clock.now)
     await lease.close()
+    await _until_free(admin, DEAD)  # the server notices some time after the connection is gone
 
     first_free_again = await sweeper.sweep(clock.now)
     second_free_again = await sweeper.sweep(clock.now)
@@ -178,6 +191,19 @@ async def test_several_sweepers_end_each_hold_once(
     assert await open_holds(funded_ledger) == []
     assert await admin.fetchval("SELECT count(*) FROM events") == 2 + 20 + 20
     assert await broken_rules(admin) == []
+
+
+async def test_sweepers_at_the_same_time_do_not_take_each_other_for_the_worker(
+    funded_ledger: Ledger, sweeper: Sweeper, pool: asyncpg.Pool, clock: Clock
+) -> None:
+    await funded_ledger.submit(place("hold_1", 10, worker_id=DEAD))
+    async with pool.acquire() as connection, connection.transaction():  # whose locks last until it ends
+        one_connection: Any = OneConnection(connection)
+        await Sweeper(one_connection, funded_ledger.submit).sweep(clock.now)
+
+        ended = [await sweeper.sweep(clock.now) for _ in range(2)]
+
+    assert ended == [0, 1]
 
 
 async def test_a_sweep_ends_more_holds_than_it_takes_up_at_once(
