@@ -16,6 +16,9 @@ from notices.errors import TargetRefused
 #: A name that takes longer to resolve is no host that anything can be delivered to.
 RESOLVE_WITHIN_S = 5.0
 
+#: All that IANA has given to the public internet. Outside of it a network may use for itself what nobody has, or nobody
+#: any more, such as site-local addresses (fec0::/10).
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 #: IPv6 addresses that carry an IPv4 address, which a gateway on the way would connect to (RFC 6052).
 _TRANSLATED = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 
@@ -83,4 +86,6 @@ def is_public(address: str) -> bool:
             return is_public(str(inner))
         if any(ip in network for network in _TRANSLATED):
             return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+        if ip not in _GLOBAL_UNICAST:
+            return False
     return ip.is_global and not ip.is_multicast

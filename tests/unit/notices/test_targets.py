@@ -29,7 +29,9 @@ def test_no_address_of_a_private_network_is_public_in_whatever_it_is_wrapped(add
 
     assert not is_public(str(address))
     for wrapped in (
+        number,  # compatible
         0xFFFF << 32 | number,  # mapped
+        0xFFFF << 48 | number,  # translated
         0x0064FF9B << 96 | number,  # NAT64
         0x2002 << 112 | number << 80,  # 6to4
         0x20010000 << 96 | number ^ 0xFFFFFFFF,  # Teredo
@@ -38,7 +40,8 @@ def test_no_address_of_a_private_network_is_public_in_whatever_it_is_wrapped(add
 
 
 @pytest.mark.parametrize(
-    "address", ["::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12:3456::1", "ff02::1", "2001:db8::1"]
+    "address",
+    ["::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12:3456::1", "fec0::1", "ff02::1", "2001:db8::1", "4000::1"],
 )
 def test_no_address_of_ones_own_is_public(address: str) -> None:
     assert not is_public(address)
