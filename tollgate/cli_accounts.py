@@ -58,9 +58,12 @@ def add_commands(commands: Any) -> None:
 
 
 def moment(text: str) -> datetime:
-    """A moment, in UTC where it does not say its offset. Raises ValueError for anything else."""
-    at = datetime.fromisoformat(text)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    """RFC 3339; without an offset it is UTC. Raises argparse's error for anything else."""
+    try:
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no moment: 2027-01-01T00:00:00Z") from error
 
 
 def exact_number(text: str) -> Decimal:

@@ -16,7 +16,7 @@ from pricing.backtest import Backtest, Revenue, models_priced_by
 from pricing.backtest_chart import chart_of, require_chart
 from pricing.publishing import read_price_book
 from pricing.repricing import Repricing
-from tollgate.cli_price_book import moment
+from tollgate.cli_accounts import moment
 from tollgate.past_charges import opened, read_charges
 
 #: Accounts that win or lose most, as the terminal shows them; the CSV has them all.

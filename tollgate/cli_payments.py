@@ -17,8 +17,7 @@ from payments import (
     open_roads,
 )
 from tollgate.app import utc_now
-from tollgate.cli_accounts import exact_number, open_ledger
-from tollgate.cli_price_book import moment
+from tollgate.cli_accounts import exact_number, moment, open_ledger
 from tollgate.payments_config import payments_config
 from tollgate.settings import load_settings
 

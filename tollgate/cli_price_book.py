@@ -13,7 +13,7 @@ from ledger.events import ProgramAssigned, ProgramPublished, ProgramRetired, Rat
 from pricing import PriceBook
 from pricing.publishing import assign, publish, publish_rate, read_price_book, retire
 from tollgate.app import utc_now
-from tollgate.cli_accounts import exact_number, open_ledger
+from tollgate.cli_accounts import exact_number, moment, open_ledger
 from tollgate.settings import load_settings
 
 #: "Now" is a moment ahead, so that it is not over when it is written.
@@ -72,15 +72,6 @@ def version_named(text: str) -> tuple[str, int]:
     if not program or not version.isascii() or not version.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is no program version: id@version")
     return program, int(version)
-
-
-def moment(text: str) -> datetime:
-    """RFC 3339; without an offset it is UTC. Raises argparse's error for anything else."""
-    try:
-        at = datetime.fromisoformat(text)
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no moment: 2027-01-01T00:00:00Z") from error
 
 
 def file_of(program: str, version: int) -> str:

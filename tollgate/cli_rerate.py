@@ -11,7 +11,8 @@ from ledger import Microcents, units_text
 from ledger.charges import ChargesAsked
 from pricing.publishing import read_price_book
 from pricing.rerating import Leftovers, Rerating, carry_out
-from tollgate.cli_price_book import moment, version_named
+from tollgate.cli_accounts import moment
+from tollgate.cli_price_book import version_named
 from tollgate.past_charges import opened, read_charges
 
 

@@ -45,3 +45,17 @@ async def test_a_grant_that_expired_pays_for_no_request(demo: RunningDemo) -> No
 
     assert (answer.status, answer.error["available_cents"]) == (402, 0)
     assert (await customer.account())["credit_grants"] == []
+
+
+async def test_the_command_line_says_what_is_wrong_with_an_expiry(demo: RunningDemo) -> None:
+    customer = await new_customer(demo, cents=0)
+    for moment, complaint in (
+        ("soon", "'soon' is no moment"),
+        ("9999-12-31T23:59:59-05:00", "is no moment"),
+        ("2001-01-01", "would have expired"),
+    ):
+        done = await demo.command("account", "grant", customer.account_id, "1", "test", "--expires-at", moment)
+
+        assert done.status in (1, 2)
+        assert complaint in done.err
+        assert "Traceback" not in done.err
