@@ -101,7 +101,7 @@ class AccountAnswer(msgspec.Struct, kw_only=True):
 
     What has expired of credit grants is not available; for some seconds it is still in posted and credited.
 
-    As of a moment (``as_of``): the balance then, and only that.
+    As of a moment (``as_of``): the balance that the books had then, and only that.
     """
 
     account_id: str

@@ -25,7 +25,7 @@ def add_commands(commands: Any) -> None:
     serve.add_argument("--workers", type=int, help="gate processes (default: server.workers)")
     _add_address(serve)
     serve.set_defaults(run=_serve)
-    worker = commands.add_parser("worker", help="be one background process: projections, the sweep, notices")
+    worker = commands.add_parser("worker", help="be one background process: sweeps, payments, notices, projections")
     worker.set_defaults(run=_worker)
     gate = commands.add_parser("gate-worker", help="be one gate process; `serve` starts these")
     _add_address(gate)
