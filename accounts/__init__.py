@@ -19,7 +19,7 @@ from accounts.errors import (
 from accounts.keys import Keys, NamedKey, NewKey
 from accounts.operators import Operators, account_of, open_account
 from accounts.passwords import Passwords
-from accounts.principals import Principal, Role, require_account, require_no_limits, require_role
+from accounts.principals import Principal, Role, require_account, require_role, require_whole_account
 from accounts.routes import account_routes
 from accounts.service_tokens import NewServiceToken, ServiceToken, ServiceTokens
 from accounts.tokens import Tokens
@@ -52,6 +52,6 @@ __all__ = [
     "account_routes",
     "open_account",
     "require_account",
-    "require_no_limits",
     "require_role",
+    "require_whole_account",
 ]

@@ -12,9 +12,9 @@ from msgspec import Meta
 from accounts.authentication import Authenticator
 from accounts.fields import Name
 from accounts.keys import Keys, NamedKey
-from accounts.principals import Principal, require_account, require_no_limits
+from accounts.principals import require_account, require_whole_account
 from accounts.refusals import as_api_errors
-from ledger import Microcents
+from ledger import Ledger, Microcents
 from ledger.limits import month_of
 from wire import ApiError, Cents, Route, cents_of, json_reply, microcents_of, read_json
 
@@ -54,7 +54,10 @@ class KeyAnswer(msgspec.Struct, kw_only=True):
 class KeyRoutes:
     """The handlers of /v1/keys."""
 
-    def __init__(self, keys: Keys, authenticator: Authenticator, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ledger: Ledger, keys: Keys, authenticator: Authenticator, *, clock: Callable[[], datetime]
+    ) -> None:
+        self._ledger = ledger
         self._keys = keys
         self._authenticator = authenticator
         self._clock = clock
@@ -94,9 +97,8 @@ class KeyRoutes:
 
     async def create_key(self, request: web.Request) -> web.Response:
         principal = await self._authenticator.authenticate(request)
-        account_id = require_account(principal)
+        account_id = await require_whole_account(principal, self._ledger)
         body = await read_json(request, NewKeyBody)
-        await self._require_no_limits(principal, account_id)
         key = await self._keys.create(
             account_id,
             user_id=principal.user_id,
@@ -122,15 +124,10 @@ class KeyRoutes:
         return json_reply([key_answer(key, now) for key in await self._keys.of_account(account_id)])
 
     async def delete_key(self, request: web.Request) -> web.Response:
-        principal = await self._authenticator.authenticate(request)
-        account_id = require_account(principal)
-        await self._require_no_limits(principal, account_id)
+        account_id = await require_whole_account(await self._authenticator.authenticate(request), self._ledger)
         with as_api_errors():
             await self._keys.delete(account_id, request.match_info["id"])
         return web.Response(status=204)
-
-    async def _require_no_limits(self, principal: Principal, account_id: str) -> None:
-        require_no_limits(principal, [key.state for key in await self._keys.of_account(account_id)])
 
 
 def key_answer(key: NamedKey, now: datetime) -> KeyAnswer:

@@ -1,12 +1,12 @@
 """Who asks: a key, a user's session, or an operator's program."""
 
-from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
+from accounts.tables import answered
 from accounts.tokens import Kind
-from ledger import KeyState
+from ledger import Ledger
 from wire import ApiError
 
 #: customer: one's own account. finance: every account, reading. admin: granting and adjusting as well.
@@ -37,11 +37,14 @@ def require_account(principal: Principal) -> str:
     return principal.account_id
 
 
-def require_no_limits(principal: Principal, keys: Iterable[KeyState]) -> None:
-    """Whoever logs in, or has a key without limits, may change the account; ``keys`` are the account's.
+async def require_whole_account(principal: Principal, ledger: Ledger) -> str:
+    """The account, of whoever may change it: who logs in, or has a key without limits.
 
-    A key with a limit could make itself one without. Raises ApiError forbidden.
+    A key with a limit could make itself one without, or move the account's money. Raises ApiError forbidden, and
+    ledger.LedgerUnavailable.
     """
-    for key in keys:
+    account_id = require_account(principal)
+    for key in await answered(ledger.keys(account_id)):
         if key.key_id == principal.key_id and (key.rate_limit_rpm, key.monthly_budget) != (None, None):
             raise ApiError("forbidden", "a key with limits cannot change its account; log in")
+    return account_id

@@ -27,6 +27,6 @@ def account_routes(
     """Users, keys and operators. The throttles of logins live as long as the list's handlers: make it once."""
     return [
         *UserRoutes(ledger, users, authenticator, monotonic=monotonic).routes(),
-        *KeyRoutes(keys, authenticator, clock=clock).routes(),
+        *KeyRoutes(ledger, keys, authenticator, clock=clock).routes(),
         *OperatorRoutes(ledger, operators, keys, authenticator, clock=clock).routes(),
     ]

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from accounts import Authenticator, require_account, require_no_limits
+from accounts import Authenticator, require_account, require_whole_account
 from ledger import Ledger
 
 
@@ -18,7 +18,4 @@ class Permission:
 
     async def to_change(self, request: web.Request) -> str:
         """As to make keys: whoever logs in, or has a key without limits."""
-        principal = await self._authenticator.authenticate(request)
-        account_id = require_account(principal)
-        require_no_limits(principal, await self._ledger.keys(account_id))
-        return account_id
+        return await require_whole_account(await self._authenticator.authenticate(request), self._ledger)

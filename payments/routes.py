@@ -80,16 +80,6 @@ def _account_asked_for(principal: Principal, account_id: str | None) -> str:
     return account_id
 
 
-async def require_whole_account(principal: Principal, ledger: Ledger) -> str:
-    """The account, of whoever may decide about its money. Raises ApiError forbidden for a key with limits, which could
-    get around them, and for a service token, which has no account."""
-    account_id = require_account(principal)
-    for key in await ledger.keys(account_id):
-        if key.key_id == principal.key_id and (key.rate_limit_rpm, key.monthly_budget) != (None, None):
-            raise ApiError("forbidden", "a key with limits cannot decide about the account's money; log in")
-    return account_id
-
-
 def idempotency_key_of(request: web.Request) -> str | None:
     """The header Idempotency-Key. Raises ApiError when it is malformed."""
     key = request.headers.get("Idempotency-Key")

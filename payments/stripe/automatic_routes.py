@@ -6,11 +6,11 @@ from typing import Literal
 import msgspec
 from aiohttp import web
 
-from accounts import Authenticator, require_account
+from accounts import Authenticator, require_account, require_whole_account
 from ledger import AutomaticTopup, Ledger, new_id
 from payments.errors import PaymentsNotConfigured
 from payments.refusals import as_api_errors
-from payments.routes import idempotency_key_of, require_whole_account
+from payments.routes import idempotency_key_of
 from payments.stripe.api import PROVIDER
 from payments.stripe.automatic import AutomaticState, AutomaticTopups
 from wire import ApiError, Cents, Route, cents_of, json_reply, microcents_of, read_json

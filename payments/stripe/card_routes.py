@@ -5,11 +5,10 @@ from datetime import datetime
 import msgspec
 from aiohttp import web
 
-from accounts import Authenticator, require_account
+from accounts import Authenticator, require_account, require_whole_account
 from ledger import Ledger
 from payments.errors import PaymentsNotConfigured
 from payments.refusals import as_api_errors
-from payments.routes import require_whole_account
 from payments.stripe.api import PROVIDER
 from payments.stripe.cards import Cards
 from wire import ApiError, Route, json_reply
