@@ -29,6 +29,7 @@ from tests.conftest import APP_SETTINGS, Clock
 from tests.integration.payments.alipay_till import open_alipay_till
 from tests.integration.payments.conftest import WEBHOOK, Payer, Till, open_till, require_unharmed
 from tests.integration.payments.fuzzing_alipay import AlipayTarget, alipay_attacks
+from tests.integration.payments.fuzzing_usdc import open_usdc_target, usdc_attacks
 from tests.integration.payments.savers import Saver
 from tollgate.embedded_postgres import EmbeddedPostgres
 from tollgate.migrate import migrate
@@ -212,16 +213,18 @@ async def _serve(stack: AsyncExitStack, directory: str) -> Doors:
     stack.push_async_callback(ledger.close)
     till = await stack.enter_async_context(open_till(ledger, clock))
     alipay_till = await stack.enter_async_context(open_alipay_till(ledger, clock))
+    usdc_target = await stack.enter_async_context(open_usdc_target(ledger, clock))
     return [
         ("stripe", attacks, (await Target.prepare(till)).suffer),
         ("alipay", alipay_attacks, (await AlipayTarget.prepare(alipay_till)).suffer),
+        ("usdc", usdc_attacks, usdc_target.suffer),
     ]
 
 
 def main() -> None:
     """Exits 1 with the smallest attack that did harm."""
     parser = argparse.ArgumentParser(prog="make fuzz-webhooks", description=__doc__)
-    parser.add_argument("--inputs", type=int, default=10_000, help="in all, each door gets as many as the other")
+    parser.add_argument("--inputs", type=int, default=10_000, help="in all, each door gets as many as the others")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())

@@ -13,6 +13,7 @@ from .alipay_till import open_alipay_till
 from .conftest import Till
 from .fuzzing import Attack, Target, attacks
 from .fuzzing_alipay import AlipayAttack, AlipayTarget, alipay_attacks
+from .fuzzing_usdc import UsdcAttack, UsdcTarget, open_usdc_target, usdc_attacks
 
 
 @pytest_asyncio.fixture
@@ -40,6 +41,20 @@ async def test_no_notification_of_alipay_that_was_made_up_or_altered_is_believed
     alipay_target: AlipayTarget, attack: AlipayAttack
 ) -> None:
     await alipay_target.suffer(attack)
+
+
+@pytest_asyncio.fixture
+async def usdc_target(ledger: Ledger, clock: Clock) -> AsyncIterator[UsdcTarget]:
+    async with open_usdc_target(ledger, clock) as target:
+        yield target
+
+
+@settings(max_examples=200)
+@given(attack=usdc_attacks)
+async def test_no_push_of_a_node_provider_does_more_than_have_its_chain_looked_at(
+    usdc_target: UsdcTarget, attack: UsdcAttack
+) -> None:
+    await usdc_target.suffer(attack)
 
 
 @pytest.mark.money_bug(49)
