@@ -53,6 +53,7 @@ async def _run(plan: Plan) -> Result:
 
 def _report(result: Result, *, with_schedule: bool) -> None:
     lines = [f"seed {result.seed}: {result.requests} requests ({_counts(result.endings)})"]
+    lines.append(f"  purchases: {result.purchases}")
     lines.append(f"  faults: {_counts(result.faults)}")
     if with_schedule:
         lines += [f"    {result.began_at + fault.at_s:.3f} {fault}" for fault in result.schedule]

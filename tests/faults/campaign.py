@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 
 from tests.acceptance.running_demo import until
+from tests.faults.buying import Buyers, Purchase
 from tests.faults.clients import Load, Seen
-from tests.faults.evidence import Books, cases_of, read_books, read_journals
+from tests.faults.evidence import Books, cases_of, read_books, read_journals, read_topups
 from tests.faults.installation import SILENCE_TIMEOUT_S, Installation, installed
 from tests.faults.schedule import Fault, Injector, draw_schedule
 from tests.faults.verdict import (
@@ -22,6 +23,7 @@ from tests.faults.verdict import (
     judge_keys,
     judge_lives,
     judge_request,
+    judge_topups,
 )
 
 #: The last hold may wait for a silent backend, then for its settlement, then for the sweep.
@@ -29,6 +31,7 @@ QUIET_WITHIN_S = SILENCE_TIMEOUT_S + 30.0 + OUTLIVES_S
 
 _ACCOUNTS = "SELECT account_id, credited, spent, held FROM account_states WHERE account_id <> 'prices'"
 _OPEN = "SELECT hold_id, account_id, request_id, worker_id, expires_at FROM open_holds"
+_NOT_BOOKED = "SELECT id, event_type, outcome FROM payment_notifications WHERE status NOT IN ('processed', 'ignored')"
 _BUDGETS = "SELECT key_id, month_spent, monthly_budget FROM key_states WHERE monthly_budget IS NOT NULL"
 _TRIAL = "SELECT sum(debit_microcents)::int8 AS debit, sum(credit_microcents)::int8 AS credit FROM trial_balance"
 
@@ -40,6 +43,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float  # of load and faults
     workers: int = 3
     clients: int = 24
+    buyers: int = 3  # who top up
     idempotency: bool = True  # some requests carry an Idempotency-Key and are sent twice
     keep_in: Path | None = None  # where logs and journals go when a rule was broken
 
@@ -49,6 +53,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     seed: int
     requests: int
+    purchases: int
     endings: Counter[str]
     faults: Counter[str]
     schedule: list[Fault]
@@ -62,24 +67,28 @@ async def run(plan: Plan) -> Result:
         load = Load(
             installation.url, installation.payers, seed=plan.seed, clients=plan.clients, idempotency=plan.idempotency
         )
+        rich = [payer for payer in installation.payers if payer.account == "rich"]
+        buyers = Buyers(installation.url, installation.stripe_url, rich, seed=plan.seed, buyers=plan.buyers)
         try:
-            return await _run(plan, installation, load)
+            return await _run(plan, installation, load, buyers)
         finally:
             await load.close()
+            await buyers.close()
 
 
-async def _run(plan: Plan, installation: Installation, load: Load) -> Result:
+async def _run(plan: Plan, installation: Installation, load: Load, buyers: Buyers) -> Result:
     schedule = draw_schedule(plan.seed, seconds=plan.seconds, workers=plan.workers, backends=len(installation.backends))
     injector = Injector(installation, load)
     began_at = time.time()
     await asyncio.gather(injector.run(schedule), asyncio.sleep(plan.seconds))
-    await load.stop()
-    found = [each async for each in _judge(installation, load.seen, injector.outages)]
+    await asyncio.gather(load.stop(), buyers.stop())
+    found = [each async for each in _judge(installation, load.seen, buyers.purchases, injector.outages)]
     if found and plan.keep_in is not None:
         installation.keep_logs(plan.keep_in / f"seed-{plan.seed}")
     return Result(
         seed=plan.seed,
         requests=len(load.seen),
+        purchases=len(buyers.purchases),
         endings=Counter(str(ending_of(each)) for each in load.seen),
         faults=injector.injected,
         schedule=schedule,
@@ -89,13 +98,15 @@ async def _run(plan: Plan, installation: Installation, load: Load) -> Result:
 
 
 async def _judge(
-    installation: Installation, seen: list[Seen], outages: list[tuple[float, float]]
+    installation: Installation, seen: list[Seen], purchases: list[Purchase], outages: list[tuple[float, float]]
 ) -> AsyncIterator[Violation]:
     try:
         await until(lambda: _is_quiet(installation), within_s=QUIET_WITHIN_S)
     except AssertionError:
         for hold in await installation.fetch(_OPEN):
             yield Violation("no hold is left", str(dict(hold)))
+        for told in await installation.fetch(_NOT_BOOKED):
+            yield Violation("every notification is booked", str(dict(told)))
         for file in installation.write_ahead_files:
             yield Violation("nothing is left to recover", f"{file.name}, with {len(installation.workers)} workers")
     books, attempts = await read_books(installation), read_journals(installation)
@@ -106,6 +117,7 @@ async def _judge(
         *judge_forwarding(books, attempts),
         *judge_answers(books, seen),
         *judge_keys(cases),
+        *judge_topups(purchases, await read_topups(installation)),
     ):
         yield violation
     async for violation in _judge_books(installation, books):
@@ -130,7 +142,8 @@ async def _judge_books(installation: Installation, books: Books) -> AsyncIterato
 async def _is_quiet(installation: Installation) -> bool:
     idle = await asyncio.gather(*(backend.is_idle() for backend in installation.backends))
     is_recovered = len(installation.write_ahead_files) == len(installation.workers)
-    return all(idle) and is_recovered and not await installation.fetch(_OPEN)
+    is_booked = not await installation.fetch(_NOT_BOOKED)
+    return all(idle) and is_recovered and is_booked and not await installation.fetch(_OPEN)
 
 
 def _judge_account(books: Books, *, account_id: str, credited: int, spent: int, held: int) -> Iterator[Violation]:

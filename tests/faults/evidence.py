@@ -17,6 +17,9 @@ SELECT type, stream_id, extract(epoch FROM recorded_at)::float8 AS recorded_at, 
        balance_microcents, held_microcents
 FROM events WHERE stream_id <> 'prices' ORDER BY shard, position
 """
+_TOPUPS = """
+SELECT topup_id, payment_id, status, amount, refunded + disputed + reorganised AS taken_back FROM topup_states
+"""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -56,6 +59,16 @@ class BookedHold(msgspec.Struct, kw_only=True):
         return self.ends == ["hold.expired"]
 
 
+class BookedTopup(msgspec.Struct, frozen=True):
+    """A top-up as the books have it."""
+
+    topup_id: str
+    payment_id: str | None
+    status: str
+    amount: int  # microcents, as the next
+    taken_back: int
+
+
 class Books(msgspec.Struct, kw_only=True):
     """All holds by id, and what went on and off each account."""
 
@@ -76,14 +89,21 @@ class Case(msgspec.Struct, frozen=True):
     attempts: list[Attempt]
 
 
+async def read_topups(installation: Installation) -> list[BookedTopup]:
+    """All of them, as they stand."""
+    return [BookedTopup(**topup) for topup in await installation.fetch(_TOPUPS)]
+
+
 async def read_books(installation: Installation) -> Books:
     """Every event once, in order."""
     books = Books()
     for event in await installation.fetch(_EVENTS):
         payload = msgspec.json.decode(event["payload"])
         account_id = event["stream_id"]
-        if event["type"] == "credit.granted":
+        if event["type"] in ("credit.granted", "topup.credited", "topup.reinstated"):
             books.credited[account_id] += payload["amount_microcents"]
+        elif event["type"] == "topup.reversed":
+            books.credited[account_id] -= payload["amount_microcents"]
         elif event["type"] == "hold.placed":
             books.holds[event["hold_id"]] = BookedHold(
                 hold_id=event["hold_id"],

@@ -1,4 +1,5 @@
-"""Postgres, two backends, gate workers and a background process, with a link of our own wherever two of them speak."""
+"""Postgres, two backends, a Stripe, gate workers and a background process, with a link of our own on every way to a
+backend and to Postgres."""
 
 import asyncio
 import os
@@ -33,6 +34,8 @@ TOKEN_LATENCY_MS = 15
 CHECK_WITHIN_S = 60.0
 BACKENDS = 2
 WRITE_AHEAD = "write-ahead"  # directory
+#: Of the simulated Stripe, which no money can be got with.
+STRIPE_API_KEY, STRIPE_WEBHOOK_SECRET = "sk_test_faults", "whsec_faults"
 
 _SETTINGS = Template("""
 [server]
@@ -55,6 +58,11 @@ context_length = 32768
 max_output_tokens = 2048
 default_output_tokens = 512
 hold_slice_tokens = 8 # so that the hold of nearly every stream has to grow
+""")
+_STRIPE = Template("""
+[payments.stripe]
+api_url = "$url"
+success_url = "http://127.0.0.1/"
 """)
 _BACKEND = Template("""
 [[backends]]
@@ -98,15 +106,14 @@ class Backend:
 
     async def close(self) -> None:
         await self.http.close()
-        if self.process.returncode is None:
-            self.process.terminate()
-        await self.process.wait()
+        await _end(self.process)
 
 
 class Installation:
     """All of it, running. Made by ``installed``."""
 
     background: KeptProcess
+    stripe_url: str
     background_postgres: Link
 
     def __init__(self, directory: Path, postgres: EmbeddedPostgres) -> None:
@@ -186,6 +193,7 @@ async def installed(*, workers: int) -> AsyncIterator[Installation]:
         installation.payers = await furnish(installation.postgres.url, installation.secret.encode())
         for number in range(BACKENDS):
             installation.backends.append(await _start_backend(directory, number, stack))
+        installation.stripe_url = await _start_stripe(installation, stack)
         _write_settings(installation)
         await _start_processes(installation, workers, stack)
         yield installation
@@ -207,27 +215,52 @@ def _write_settings(installation: Installation) -> None:
     text = _SETTINGS.substitute(port=installation.port, write_ahead=installation.directory / WRITE_AHEAD)
     for number, backend in enumerate(installation.backends):
         text += _BACKEND.substitute(name=f"gpu-{number}", port=backend.link.port, silence=SILENCE_TIMEOUT_S)
+    text += _STRIPE.substitute(url=installation.stripe_url)
     installation.settings_file.write_text(text)
 
 
 async def _start_backend(directory: Path, number: int, stack: AsyncExitStack) -> Backend:
     journal = directory / f"backend-{number}.jsonl"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "simulated_backend", "--port", "0", "--models", "qwen3-32b,deepseek-v3"),
-        *("--token-latency-ms", str(TOKEN_LATENCY_MS), "--journal", str(journal), "--die-with-parent"),
-        cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
+    process, port = await _simulation(
+        directory,
+        *("simulated_backend", "--models", "qwen3-32b,deepseek-v3"),
+        *("--token-latency-ms", str(TOKEN_LATENCY_MS), "--journal", str(journal)),
     )
-    assert process.stdout is not None  # it is a pipe
-    port = msgspec.json.decode(await process.stdout.readline(), type=dict[str, int])["port"]
     link = BackendLink(port)
     await link.open()
     backend = Backend(process, port, link, journal)
     stack.push_async_callback(backend.close)
     stack.push_async_callback(link.close)
     return backend
+
+
+async def _start_stripe(installation: Installation, stack: AsyncExitStack) -> str:
+    process, port = await _simulation(
+        installation.directory,
+        *("simulated_stripe", "--api-key", STRIPE_API_KEY, "--webhook-secret", STRIPE_WEBHOOK_SECRET),
+        *("--webhook-url", f"{installation.url}/v1/topup/stripe/webhook"),
+    )
+    stack.push_async_callback(_end, process)
+    return f"http://127.0.0.1:{port}"
+
+
+async def _simulation(directory: Path, module: str, *arguments: str) -> tuple[asyncio.subprocess.Process, int]:
+    """A program that simulates others, and its port."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, "--port", "0", "--die-with-parent", *arguments),
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None  # it is a pipe
+    return process, msgspec.json.decode(await process.stdout.readline(), type=dict[str, int])["port"]
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    await process.wait()
 
 
 async def _start_processes(installation: Installation, workers: int, stack: AsyncExitStack) -> None:
@@ -264,7 +297,12 @@ async def _link_to_postgres(installation: Installation, stack: AsyncExitStack) -
 
 
 def _kept(installation: Installation, name: str, arguments: list[str], link: Link) -> KeptProcess:
-    environment = {"TOLLGATE_DATABASE_URL": installation.url_through(link), "TOLLGATE_SECRET": installation.secret}
+    environment = {
+        "TOLLGATE_DATABASE_URL": installation.url_through(link),
+        "TOLLGATE_SECRET": installation.secret,
+        "TOLLGATE_STRIPE_API_KEY": STRIPE_API_KEY,
+        "TOLLGATE_STRIPE_WEBHOOK_SECRETS": STRIPE_WEBHOOK_SECRET,
+    }
     return KeptProcess(name, arguments, environment, installation.directory)
 
 

@@ -7,8 +7,8 @@ import struct
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from payments import PaymentsConfig
 from tollgate.app import utc_now
+from tollgate.payments_config import payments_config
 from tollgate.processes import run_gate_worker
 from tollgate.settings import load_settings, server_secret
 
@@ -43,7 +43,7 @@ def main() -> None:
         settings,
         database_url=os.environ["TOLLGATE_DATABASE_URL"],
         secret=server_secret(settings),
-        payments=PaymentsConfig(),
+        payments=payments_config(settings),
         clock=SteppingClock(options.clock_offset),
     )
 

@@ -12,4 +12,5 @@ async def test_every_charge_is_what_was_served_whatever_breaks_meanwhile() -> No
 
     assert [str(violation) for violation in result.violations] == []
     assert result.endings["whole"] > 0
+    assert result.purchases > 0
     assert result.faults.total() == len(result.schedule) > 0

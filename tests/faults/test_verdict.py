@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from tests.acceptance.prices import MICROCENT, price_in_cents
+from tests.faults.buying import Purchase
 from tests.faults.clients import Ask, Seen
-from tests.faults.evidence import Attempt, BookedHold, Books, Case
-from tests.faults.furnishing import Payer
+from tests.faults.evidence import Attempt, BookedHold, BookedTopup, Books, Case
+from tests.faults.furnishing import MICROCENTS_PER_CENT, Payer
 from tests.faults.verdict import (
     OUTLIVES_S,
     PERMITTED,
@@ -19,6 +20,7 @@ from tests.faults.verdict import (
     judge_keys,
     judge_lives,
     judge_request,
+    judge_topups,
 )
 
 MODEL = "qwen3-32b"
@@ -240,3 +242,26 @@ def test_a_second_charge_or_answer_for_one_idempotency_key_is_found() -> None:
     assert [found.rule for found in judge_keys([Case(first, [one, other], [])])] == [
         "an Idempotency-Key has one answer"
     ]
+
+
+BOUGHT = Purchase(topup_id="topup_1", payment_id="pi_1", cents=500, taken_back_cents=200)
+BOOKED = BookedTopup("topup_1", "pi_1", "credited", 500 * MICROCENTS_PER_CENT, 200 * MICROCENTS_PER_CENT)
+
+
+@pytest.mark.parametrize(
+    ("purchases", "booked", "rules"),
+    [
+        ([BOUGHT], [BOOKED], []),
+        ([], [msgspec.structs.replace(BOOKED, status="pending", payment_id=None)], []),
+        ([BOUGHT], [], ["what was paid is credited"]),
+        ([BOUGHT], [msgspec.structs.replace(BOOKED, status="pending")], ["what was paid is credited"]),
+        ([BOUGHT], [msgspec.structs.replace(BOOKED, payment_id="pi_2")], ["what was paid is credited"]),
+        ([BOUGHT], [msgspec.structs.replace(BOOKED, amount=1)], ["what was paid is credited"]),
+        ([BOUGHT], [msgspec.structs.replace(BOOKED, taken_back=0)], ["what Stripe took back is taken back"]),
+        ([], [BOOKED], ["only what was paid is credited"]),
+    ],
+)
+def test_a_purchase_is_credited_as_it_stands_at_stripe(
+    purchases: list[Purchase], booked: list[BookedTopup], rules: list[str]
+) -> None:
+    assert [violation.rule for violation in judge_topups(purchases, booked)] == rules

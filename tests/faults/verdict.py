@@ -20,8 +20,10 @@ from typing import NamedTuple
 import msgspec
 
 from tests.acceptance.prices import MICROCENT, price_in_cents
+from tests.faults.buying import Purchase
 from tests.faults.clients import Seen
-from tests.faults.evidence import Attempt, BookedHold, Books, Case
+from tests.faults.evidence import Attempt, BookedHold, BookedTopup, Books, Case
+from tests.faults.furnishing import MICROCENTS_PER_CENT
 from tollgate.background import SWEEP_EVERY_S
 
 #: A hold outlives its request by three sweeps at most, and what a loaded machine takes to notice and to write.
@@ -263,6 +265,22 @@ def judge_keys(cases: Iterable[Case]) -> Iterator[Violation]:
             yield Violation("an Idempotency-Key is charged once", f"{key}: {sorted(holds)}")
         if len(said[key]) > 1:
             yield Violation("an Idempotency-Key has one answer", f"{key}: {sorted(holds)}")
+
+
+def judge_topups(purchases: list[Purchase], booked: list[BookedTopup]) -> Iterator[Violation]:
+    """What was paid is credited once and as it stands at Stripe, and nothing else is."""
+    by_id = {each.topup_id: each for each in booked}
+    for bought in purchases:
+        topup = by_id.get(bought.topup_id)
+        expected = (bought.payment_id, "credited", bought.cents * MICROCENTS_PER_CENT)
+        if topup is None or (topup.payment_id, topup.status, topup.amount) != expected:
+            yield Violation("what was paid is credited", f"{bought} {topup}")
+        elif topup.taken_back != bought.taken_back_cents * MICROCENTS_PER_CENT:
+            yield Violation("what Stripe took back is taken back", f"{bought} {topup}")
+    paid = {bought.topup_id for bought in purchases}
+    for topup in booked:
+        if topup.status == "credited" and topup.topup_id not in paid:
+            yield Violation("only what was paid is credited", str(topup))
 
 
 def told(case: Case) -> str:
