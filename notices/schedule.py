@@ -47,6 +47,6 @@ def asked_pause(header: str | None, now: datetime) -> timedelta | None:
         return timedelta(seconds=int(header[:9]))
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now, timedelta(0))

@@ -49,6 +49,8 @@ def test_what_failed_together_does_not_come_back_together() -> None:
         ("Sat, 21 Nov 2026 12:00:30 -0000", timedelta(seconds=30)),
         ("Sat, 21 Nov 2026 11:00:00 GMT", timedelta(0)),
         ("Sat, 99 Nov 2026 12:00:30 GMT", None),
+        (f"Sat, 21 Nov {'9' * 20} 12:00:30 GMT", None),
+        (f"Sat, 21 Nov 2026 12:00:30 +{'9' * 20}", None),
     ],
 )
 def test_a_receiver_asks_in_seconds_or_by_a_date(header: str | None, pause: timedelta | None) -> None:
