@@ -6,10 +6,10 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from notices.contents import NoticeType
-from notices.endpoints import DISABLED_BY_OWNER, Endpoint, Endpoints
+from notices.endpoints import Endpoint, Endpoints
 from notices.permission import Permission
 from notices.refusals import as_api_errors
 from wire import Route, json_reply, read_json
@@ -134,8 +134,14 @@ class EndpointRoutes:
         account_id = await self._permission.to_change(request)
         changes = await read_json(request, EndpointChanges)
         with as_api_errors():
-            endpoint = await self._endpoints.get(account_id, request.match_info["id"])
-            return json_reply(_answer(await self._endpoints.change(_changed(endpoint, changes))))
+            endpoint = await self._endpoints.change(
+                account_id,
+                request.match_info["id"],
+                url=changes.url,
+                types=changes.events,
+                disabled=changes.disabled,
+            )
+        return json_reply(_answer(endpoint))
 
     async def delete_webhook_endpoint(self, request: web.Request) -> web.Response:
         account_id = await self._permission.to_change(request)
@@ -148,15 +154,6 @@ class EndpointRoutes:
         with as_api_errors():
             endpoint, secret = await self._endpoints.rotate_secret(account_id, request.match_info["id"])
         return json_reply(_with_secret(endpoint, secret))
-
-
-def _changed(endpoint: Endpoint, changes: EndpointChanges) -> Endpoint:
-    url = endpoint.url if changes.url is UNSET else changes.url
-    types = endpoint.types if changes.events is UNSET else changes.events
-    disabled_because = endpoint.disabled_because
-    if changes.disabled is not UNSET:
-        disabled_because = (disabled_because or DISABLED_BY_OWNER) if changes.disabled else None
-    return replace(endpoint, url=url, types=types, disabled_because=disabled_because)
 
 
 def _answer(endpoint: Endpoint) -> EndpointAnswer:

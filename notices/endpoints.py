@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 import structlog
+from msgspec import UNSET, UnsetType
 
 from ledger import Ledger, load_queries, new_id
 from ledger.reading import shard_of
@@ -80,20 +81,28 @@ class Endpoints:
             raise EndpointNotFound(endpoint_id)
         return Endpoint(**row)
 
-    async def change(self, endpoint: Endpoint) -> Endpoint:
-        """Give the endpoint the URL, the types and the reason why it is disabled that are said here.
-
-        Raises EndpointNotFound and TargetRefused.
-        """
-        await self._targets.check(endpoint.url)
+    async def change(
+        self,
+        account_id: str,
+        endpoint_id: str,
+        *,
+        url: str | UnsetType = UNSET,
+        types: Sequence[str] | UnsetType | None = UNSET,
+        disabled: bool | UnsetType = UNSET,
+    ) -> Endpoint:
+        """What is not said stays, also when somebody else changes it now. Raises EndpointNotFound and TargetRefused."""
+        if url is not UNSET:
+            await self.get(account_id, endpoint_id)
+            await self._targets.check(url)
         row = await self._ledger.pool.fetchrow(
             _queries["change_endpoint"],
-            *(self._shard(endpoint.account_id), endpoint.account_id, endpoint.endpoint_id),
-            *(endpoint.url, endpoint.types, endpoint.disabled_because),
+            *(self._shard(account_id), account_id, endpoint_id),
+            *(None if url is UNSET else url, types is not UNSET, None if types is UNSET else types),
+            *(None if disabled is UNSET else disabled, DISABLED_BY_OWNER),
         )
         if row is None:
-            raise EndpointNotFound(endpoint.endpoint_id)
-        _log.info("webhook_endpoint.changed", endpoint_id=endpoint.endpoint_id, account_id=endpoint.account_id)
+            raise EndpointNotFound(endpoint_id)
+        _log.info("webhook_endpoint.changed", endpoint_id=endpoint_id, account_id=account_id)
         return Endpoint(**row)
 
     async def rotate_secret(self, account_id: str, endpoint_id: str) -> tuple[Endpoint, str]:

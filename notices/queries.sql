@@ -17,11 +17,15 @@ FROM webhook_endpoints WHERE shard = $1 AND account_id = $2 AND ($3::text IS NUL
 ORDER BY created_at, endpoint_id
 
 -- change_endpoint --
--- What is enabled anew, or at another URL, begins anew. $1 shard, $2 account, $3 id, $4 url, $5 types or null, $6 why it
--- is disabled, or null
+-- What is enabled anew, or at another URL, begins anew. $1 shard, $2 account, $3 id, $4 url, or null: as it is,
+-- $5 whether the types change, $6 to these or null, $7 whether it is disabled, or null: as it is, $8 why, then
 UPDATE webhook_endpoints
-SET failing_since = CASE WHEN url = $4 AND (disabled_because IS NULL OR $6::text IS NOT NULL) THEN failing_since END,
-    url = $4, types = $5, disabled_because = $6
+SET failing_since = CASE WHEN url = coalesce($4, url) AND (disabled_because IS NULL OR $7 IS DISTINCT FROM false)
+                         THEN failing_since END,
+    url = coalesce($4, url),
+    types = CASE WHEN $5 THEN $6::text[] ELSE types END,
+    disabled_because = CASE $7::boolean WHEN true THEN coalesce(disabled_because, $8) WHEN false THEN NULL
+                                        ELSE disabled_because END
 WHERE shard = $1 AND account_id = $2 AND endpoint_id = $3
 RETURNING endpoint_id, account_id, url, types, former_secret_until, failing_since, disabled_because, created_at
 

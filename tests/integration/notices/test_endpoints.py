@@ -9,11 +9,28 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from ledger import Ledger
+from notices import Targets
 from notices.endpoints import MAX_ENDPOINTS
+from tests.conftest import Clock
 
-from .conftest import ENDPOINTS, Customer, Office
+from .conftest import ENDPOINTS, Customer, Office, open_office
 
 URL = "https://93.184.215.14/hook"
+
+
+class SlowTargets(Targets):
+    """Whose names are resolved when a test says so."""
+
+    def __init__(self, *, allow_http: bool, allow_private: bool) -> None:
+        super().__init__(allow_http=allow_http, allow_private=allow_private)
+        self.is_asked, self.answers = asyncio.Event(), asyncio.Event()
+        self.answers.set()
+
+    async def check(self, text: str) -> None:
+        if not self.answers.is_set():
+            self.is_asked.set()
+        await self.answers.wait()
 
 
 async def test_an_endpoint_is_made_listed_changed_and_deleted(office: Office, customer: Customer) -> None:
@@ -36,6 +53,35 @@ async def test_an_endpoint_is_made_listed_changed_and_deleted(office: Office, cu
     assert deleted.status == 204
     assert (await office.call("GET", path, customer.secret)).code == "not_found"
     assert (await office.call("GET", ENDPOINTS, customer.secret)).body == []
+
+
+async def test_what_a_change_does_not_name_stays_also_when_it_is_changed_meanwhile(
+    ledger: Ledger, clock: Clock
+) -> None:
+    targets = SlowTargets(allow_http=True, allow_private=True)
+    async with open_office(ledger, clock, targets) as office:
+        customer = await office.customer()
+        path = f"{ENDPOINTS}/{(await office.add(customer, URL))['id']}"
+        targets.answers.clear()
+        moving = asyncio.create_task(office.call("PATCH", path, customer.secret, {"url": f"{URL}/2"}))
+        await targets.is_asked.wait()
+
+        disabled = await office.call("PATCH", path, customer.secret, {"disabled": True, "events": ["topup.credited"]})
+        targets.answers.set()
+        moved = await moving
+
+    assert (disabled.body["url"], disabled.body["disabled"], disabled.body["events"]) == (URL, True, ["topup.credited"])
+    assert moved.body == {**disabled.body, "url": f"{URL}/2"}
+
+
+async def test_an_endpoint_whose_host_is_gone_can_be_disabled(strict_office: Office, admin: asyncpg.Connection) -> None:
+    customer = await strict_office.customer()
+    path = f"{ENDPOINTS}/{(await strict_office.add(customer, URL))['id']}"
+    await admin.execute("UPDATE webhook_endpoints SET url = 'https://nowhere.invalid/hook'")
+
+    changed = await strict_office.call("PATCH", path, customer.secret, {"disabled": True})
+
+    assert (changed.status, changed.body["disabled"]) == (200, True)
 
 
 async def test_a_rotated_secret_is_another_one_and_the_former_ends_in_a_day(office: Office, customer: Customer) -> None:
