@@ -106,12 +106,17 @@ class DepositBooking:
             )
         _log.info("usdc.credited", account_id=account_id, topup_id=topup_id, payment_id=deposit.payment_id)
 
+    async def is_credited(self, deposit: Deposit) -> bool:
+        """Whether the books say so, which they do before it is noted with the deposit."""
+        topup = await self._ledger.topup(deposit.account_id, topup_id_of(deposit))
+        return topup is not None and topup.status == "credited"
+
     async def fail(self, deposit: Deposit) -> None:
         """Its block has left the chain before it counted, and it is in no other one."""
-        if deposit.status == "seen":  # nothing was asked for
+        topup_id = topup_id_of(deposit)
+        if await self._ledger.topup(deposit.account_id, topup_id) is None:  # nothing was asked for
             return
         reason = f"block {_block(deposit)} has left the chain, and it is in no other one"
-        topup_id = topup_id_of(deposit)
         await book(self._ledger, FailTopup(stream_id=deposit.account_id, topup_id=topup_id, reason=reason))
 
     async def reverse(self, deposit: Deposit) -> None:

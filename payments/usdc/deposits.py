@@ -145,7 +145,7 @@ class DepositStore:
         return [_deposit(row) for row in await self._pool.fetch(_queries["open_deposits"], chain_id)]
 
     async def set_status(self, deposit: Deposit, status: Status) -> None:
-        """Note what is booked now; if somebody else has noted something since, that stays."""
+        """Note what is booked now; if somebody else has noted something else since, the next look finds out what is."""
         await self._pool.execute(_queries["set_status"], *_key(deposit), deposit.status, status)
 
     async def set_problem(self, deposit: Deposit, problem: str) -> bool:

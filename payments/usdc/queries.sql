@@ -47,14 +47,16 @@ SELECT chain_id, head, confirmed_block, confirmed_hash FROM usdc_scans
 UPDATE usdc_scans SET head = $2 WHERE chain_id = $1
 
 -- keep_deposit --
--- A deposit that is there: new, or known in this block, or in another one, or gone until now. $1 chain,
+-- A deposit that is there: new, or known in this block, or in another one, or gone until now. One that was credited is
+-- pending again, because whoever takes it back may be about to. $1 chain,
 -- $2 transaction, $3 log index, $4 block, $5 its hash, $6 account, $7 address, $8 units, $9 now, $10 status if it is new
 INSERT INTO usdc_deposits AS d (chain_id, tx_hash, log_index, block_number, block_hash, account_id, address, units,
                                 seen_at, status)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (chain_id, tx_hash, log_index) DO UPDATE
 SET block_number = excluded.block_number, block_hash = excluded.block_hash, account_id = excluded.account_id,
-    address = excluded.address, units = excluded.units, gone_at_block = NULL
+    address = excluded.address, units = excluded.units, gone_at_block = NULL,
+    status = CASE d.status WHEN 'credited' THEN 'pending' ELSE d.status END
 WHERE d.gone_at_block IS NOT NULL OR d.block_hash <> excluded.block_hash
 
 -- move_scan --
@@ -100,9 +102,10 @@ FROM usdc_deposits WHERE chain_id = $1 AND (status IN ('seen', 'pending')
 ORDER BY block_number, log_index
 
 -- set_status --
+-- What somebody else has noted since is another thing than what was booked: then the next look asks the books.
 -- $1 chain, $2 transaction, $3 log index, $4 status before, $5 status
-UPDATE usdc_deposits SET status = $5, problem = NULL
-WHERE chain_id = $1 AND tx_hash = $2 AND log_index = $3 AND status = $4
+UPDATE usdc_deposits SET status = CASE status WHEN $4 THEN $5 ELSE 'pending' END, problem = NULL
+WHERE chain_id = $1 AND tx_hash = $2 AND log_index = $3 AND status <> $5
 
 -- set_problem --
 -- $1 chain, $2 transaction, $3 log index, $4 problem

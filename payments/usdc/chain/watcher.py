@@ -175,7 +175,7 @@ class Watcher:
                 self._log.error("payment.broken", reason=found.reason, problem=str(found), payment=deposit.payment_id)
 
     async def _book_gone(self, deposit: Deposit, gone_at_block: int, view: View) -> None:
-        if deposit.status == "credited":
+        if await self._booking.is_credited(deposit):
             if await self._as_said(deposit.transfer) is not None:  # another watcher goes back, and will find it again
                 return
             await self._booking.reverse(deposit)

@@ -1,13 +1,16 @@
 """A look that ends anywhere, and the next one: each effect happens once."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 import pytest
 
 from ledger import Ledger
+from payments.usdc.booking import DepositBooking
 from payments.usdc.chain import PASSING
+from payments.usdc.deposits import DepositStore
 from tests.conftest import Clock
 from tests.integration.payments.conftest import Payer, trial_balance
 
@@ -30,21 +33,34 @@ STEPS = [
 ]
 
 
+@asynccontextmanager
+async def broken_off(admin: asyncpg.Connection, what: str, table: str, condition: str) -> AsyncIterator[None]:
+    """What is written at this step fails, with all of its transaction."""
+    await admin.execute(
+        "CREATE OR REPLACE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken off'; END $$"
+    )
+    rows = f"{what} ON {table} FOR EACH ROW WHEN ({condition})"
+    await admin.execute(f"CREATE TRIGGER broken BEFORE {rows} EXECUTE FUNCTION break_off()")
+    yield
+    await admin.execute(f"DROP TRIGGER broken ON {table}")
+
+
+async def booked_and_not_noted(till: UsdcTill, admin: asyncpg.Connection, status: str) -> None:
+    """A look that dies after it has booked what makes the deposit's status this one, and before it notes that."""
+    async with broken_off(admin, "UPDATE", "usdc_deposits", f"NEW.status = '{status}'"):
+        with pytest.raises(PASSING):
+            await till.look()
+
+
 @pytest.mark.parametrize(("what", "table", "condition"), STEPS)
 async def test_whatever_cannot_be_written_is_written_by_the_next_look_and_once(
     till: UsdcTill, payer: Payer, address: str, admin: asyncpg.Connection, what: str, table: str, condition: str
 ) -> None:
-    await admin.execute(
-        "CREATE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken off'; END $$"
-    )
-
     async def look() -> None:
         """One that is broken off at this step, if it comes to it, and then one that is not."""
-        rows = f"{what} ON {table} FOR EACH ROW WHEN ({condition})"
-        await admin.execute(f"CREATE TRIGGER broken BEFORE {rows} EXECUTE FUNCTION break_off()")
-        with suppress(*PASSING):
-            await till.look()
-        await admin.execute(f"DROP TRIGGER broken ON {table}")
+        async with broken_off(admin, what, table, condition):
+            with suppress(*PASSING):
+                await till.look()
         await till.look()
 
     raw = await till.dev.raw(await till.dev.pay(address))
@@ -64,6 +80,71 @@ async def test_whatever_cannot_be_written_is_written_by_the_next_look_and_once(
     kinds = ["requested", "pending", "credited", "reversed", "reinstated"]
     assert await till.events_of(payer) == [f"topup.{kind}" for kind in kinds]
     assert await trial_balance(till.ledger.pool) == 0
+
+
+async def test_a_credit_that_was_not_noted_is_taken_back_when_its_block_leaves_the_chain(
+    till: UsdcTill, payer: Payer, address: str, admin: asyncpg.Connection
+) -> None:
+    await till.dev.pay(address)
+    await till.look()
+    await till.dev.mine(CONFIRMATIONS - 1)
+    await booked_and_not_noted(till, admin, "credited")
+    assert await till.credited(payer) == 2500
+
+    await till.dev.reorganise(CONFIRMATIONS + 1)
+    await till.look()
+
+    assert await till.credited(payer) == 0
+    assert await till.status_of(payer) == "reversed"
+
+
+async def test_a_reversal_that_was_not_noted_is_undone_when_the_deposit_returns(
+    till: UsdcTill, payer: Payer, address: str, admin: asyncpg.Connection
+) -> None:
+    raw = await till.dev.raw(await till.dev.pay(address))
+    await till.confirm()
+    await till.dev.reorganise(CONFIRMATIONS + 1)
+    await booked_and_not_noted(till, admin, "reversed")
+    assert await till.credited(payer) == 0
+
+    await till.dev.send(raw)
+    await till.confirm()
+
+    assert await till.credited(payer) == 2500
+
+
+async def test_a_top_up_that_was_not_noted_fails_with_its_deposit(
+    till: UsdcTill, payer: Payer, address: str, admin: asyncpg.Connection
+) -> None:
+    await till.dev.pay(address)
+    await booked_and_not_noted(till, admin, "pending")
+    await till.dev.reorganise(1)
+    await till.look()
+    await till.dev.mine(CONFIRMATIONS)
+    await till.look()
+
+    assert await till.status_of(payer) == "failed"
+
+
+async def test_a_credit_that_comes_after_the_deposit_failed_is_taken_back(
+    till: UsdcTill, payer: Payer, address: str
+) -> None:
+    """By a watcher that stood still between what it asked the chain and what it booked."""
+    store = DepositStore(till.ledger.pool)
+    await till.dev.pay(address)
+    await till.look()
+    (deposit,) = await store.open(till.dev.chain_id)
+    await till.dev.reorganise(1)
+    await till.look()
+    await till.dev.mine(CONFIRMATIONS)
+    await till.look()
+    assert await till.status_of(payer) == "failed"
+
+    await DepositBooking(till.ledger, till.rates, till.clock).credit(deposit)
+    await store.set_status(deposit, "credited")
+    await till.look()
+
+    assert await till.credited(payer) == 0
 
 
 async def test_a_watcher_that_is_killed_at_any_question_leaves_nothing_undone(
