@@ -87,31 +87,39 @@ class StripeBooking:
             case "charge.refunded":
                 return await self._refunded(head.id, read_subject(body, Charge))
             case "refund.failed":
-                return await self._changed(head.id, read_subject(body, Refund), "refund")
+                return await self._changed(head.id, read_subject(body, Refund))
             case type_ if type_.startswith("charge.dispute."):
-                return await self._changed(head.id, read_subject(body, Dispute), "dispute")
+                return await self._changed(head.id, read_subject(body, Dispute))
             case type_ if type_.startswith("payout."):
                 return await self._payouts.book(type_, read_subject(body, TransactionSource).id)
             case type_:
                 return Outcome("ignored", f"{type_} moves no money of ours")
 
-    async def book_taken_back(self, topup: TopupState, payment_id: str, kind: Kind, reason: str) -> str:
+    async def book_taken_back(self, topup: TopupState, payment_id: str, reason: str) -> str:
         """Book what Stripe has taken and given back of a payment by now; says what that is. Raises as ``book``.
 
-        What came back is given back whatever it is: a dispute that was won leaves room for a refund, and we may hear
-        of the refund first. ``reason`` is what led us here. What is booked after each look at Stripe has a name of its
-        own: the same state can be right, then wrong, then right again, and is never taken for what was booked before.
+        All of it, whatever we heard of: a dispute that was won leaves room for a refund, and who looks before that and
+        books after it undoes both. When more is taken back than was paid, as by a dispute of all after a refund, what
+        was paid is booked, and the rest is a break. ``reason`` is what led us here. What is booked after each look at
+        Stripe has a name of its own: the same state can be right, then wrong, then right again, and is never taken for
+        what was booked before.
         """
         totals, told = await self._taken_back(topup, payment_id)
         booked = None
         # Somebody else may book what was true a moment before us: we are done when what we booked is still so.
         while told != booked:
             why = f"{reason}: {told} ({new_id('look')})"
-            for each, total in totals.items():
-                at_most = Microcents(min(total, topup.amount))  # above it there is nothing to give back
-                await self._bring(ReinstateTopup, topup, each, at_most, why)
-            await self._bring(ReverseTopup, topup, kind, totals[kind], why)
+            refunded = min(totals["refund"], topup.amount)
+            bookable: dict[Kind, int] = {
+                "refund": refunded,
+                "dispute": min(totals["dispute"], topup.amount - refunded),
+            }
+            for command in (ReinstateTopup, ReverseTopup):  # in this order, so that there is room
+                for kind, total in bookable.items():
+                    await self._bring(command, topup, kind, Microcents(total), why)
             booked, (totals, told) = told, await self._taken_back(topup, payment_id)
+        if sum(totals.values()) > topup.amount:
+            raise Break("excess", f"{topup.topup_id}: more is taken back than was paid: {told}")
         return told
 
     async def _card_entered(self, type_: str, session: SetupSession) -> Outcome:
@@ -165,14 +173,14 @@ class StripeBooking:
         if topup is None or charge.payment_intent is None:
             return NOT_OURS
         await self._credit(topup, charge.payment_intent, charge.amount_captured, charge.currency)
-        told = await self.book_taken_back(topup, charge.payment_intent, "refund", event_id)
+        told = await self.book_taken_back(topup, charge.payment_intent, event_id)
         return Outcome("processed", f"{topup.topup_id}: {told}")
 
-    async def _changed(self, event_id: str, told: Refund | Dispute, kind: Kind) -> Outcome:
+    async def _changed(self, event_id: str, told: Refund | Dispute) -> Outcome:
         payment, topup = await self._payment_of(told.payment_intent)
         if payment is None or topup is None:
             return NOT_OURS
-        said = await self.book_taken_back(topup, payment.id, kind, event_id)
+        said = await self.book_taken_back(topup, payment.id, event_id)
         return Outcome("processed", f"{topup.topup_id}: {said}")
 
     async def _taken_back(self, topup: TopupState, payment_id: str) -> tuple[dict[Kind, Microcents], str]:

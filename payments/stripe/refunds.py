@@ -39,7 +39,7 @@ class Refunds:
         key = idempotency_key or _key_of(topup_id, amount, reason)
         made_before = [each for each in await self._api.refunds_of(topup.payment_id) if each.is_of(key)]
         refund = made_before[0] if made_before else await self._make(topup, topup.payment_id, amount, key, reason)
-        await self._booking.book_taken_back(topup, topup.payment_id, "refund", f"{refund.id}: {reason}")
+        await self._booking.book_taken_back(topup, topup.payment_id, f"{refund.id}: {reason}")
         given_back = microcents_in(refund.amount, topup.asked_currency)
         if not refund.gives_back:
             raise NotRefundable(topup_id, f"{refund.id} is {refund.status}; another key or reason makes another one")

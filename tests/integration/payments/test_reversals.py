@@ -149,16 +149,25 @@ async def test_a_refund_and_a_dispute_of_the_rest_take_all_and_no_more(till: Til
     assert await till.credited(payer) == 0
 
 
-async def test_a_dispute_of_more_than_is_left_is_a_break(till: Till, payer: Payer) -> None:
+@pytest.mark.parametrize("first", [0, 1])
+async def test_a_dispute_of_more_than_is_left_takes_what_is_left_and_is_a_break(
+    till: Till, payer: Payer, first: int
+) -> None:
     payment = await till.paid(payer)
     till.refund(payment, 300)
-    till.books.dispute(till.charge_of(payment), 1000)
+    dispute = till.books.dispute(till.charge_of(payment), 1000)
 
-    for event in till.events("charge.refunded", "charge.dispute.created"):
+    events = till.events("charge.refunded", "charge.dispute.created")
+    for event in (events[first], events[1 - first], *events):
         await till.tell(event)
 
-    assert [status for status, _ in await till.outcomes()] == ["processed", "broken"]
+    assert {(status, outcome.split(":")[0]) for status, outcome in await till.outcomes()} == {("broken", "excess")}
+    assert await till.credited(payer) == 0
+    till.books.close_dispute(dispute, "won")
+    for event in till.events("charge.dispute.closed", "charge.refunded"):
+        await till.tell(event)
     assert await till.credited(payer) == 700
+    assert await trial_balance(till.ledger.pool) == 0
 
 
 async def test_refunds_and_disputes_in_another_currency_are_breaks(till: Till, payer: Payer) -> None:
@@ -307,6 +316,31 @@ async def test_who_looked_before_a_refund_was_made_and_books_after_another_did_s
         await booking.book(msgspec.json.encode(till.events("refund.failed")[0]))
 
     assert await till.credited(payer) == 800
+
+
+async def test_who_looked_before_a_dispute_was_won_and_a_refund_made_takes_the_refund_again(
+    till: Till, payer: Payer
+) -> None:
+    payment = await till.paid(payer)
+    dispute = till.books.dispute(till.charge_of(payment), None)
+    await till.tell(till.events("charge.dispute.created")[0])
+
+    async with another_process(till) as (booking, api):
+        look = api.disputes_of
+
+        async def refunded_after_the_first_look(payment_id: str) -> list[Dispute]:
+            seen = await look(payment_id)
+            if dispute["status"] != "won":
+                till.books.close_dispute(dispute, "won")
+                till.charge_of(payment)["disputed"] = False
+                till.refund(payment, 600)
+                await till.tell(till.events("charge.refunded")[0])
+            return seen
+
+        api.disputes_of = refunded_after_the_first_look  # type: ignore[method-assign]
+        await booking.book(msgspec.json.encode(till.events("charge.dispute.funds_withdrawn")[0]))
+
+    assert await till.credited(payer) == 400
 
 
 @asynccontextmanager
