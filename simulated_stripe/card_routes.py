@@ -50,7 +50,7 @@ class CardRoutes:
 
     async def retrieve_setup(self, request: web.Request) -> web.Response:
         setup = shown(self._books.get(request.match_info["id"], "setup_intent"))
-        if "payment_method" in request.query.getall("expand[0]", []):
+        if setup["payment_method"] is not None and "payment_method" in request.query.getall("expand[0]", []):
             setup["payment_method"] = shown(self._books.get(setup["payment_method"], "payment_method"))
         return json_reply(setup)
 

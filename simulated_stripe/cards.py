@@ -33,6 +33,14 @@ class Wallets:
     def create_session(self, fields: dict[str, Any], url: str) -> Object:
         """A Checkout Session of mode setup. ``url`` is where sessions are completed."""
         customer = self._books.get(fields["customer"], "customer")
+        setup = self._books.new(
+            "setup_intent",
+            "seti",
+            customer=customer["id"],
+            metadata=fields.get("metadata", {}),
+            payment_method=None,
+            status="requires_payment_method",
+        )
         session = self._books.new(
             "checkout.session",
             "cs_test",
@@ -46,7 +54,7 @@ class Wallets:
             payment_intent=None,
             payment_method_types=["card"],
             payment_status="no_payment_required",
-            setup_intent=None,
+            setup_intent=setup["id"],
             status="open",
             success_url=fields.get("success_url"),
         )
@@ -66,15 +74,9 @@ class Wallets:
             type="card",
             _outcome=DECLINES[number],
         )
-        setup = self._books.new(
-            "setup_intent",
-            "seti",
-            customer=session["customer"],
-            metadata=session["metadata"],
-            payment_method=method["id"],
-            status="succeeded",
-        )
-        session.update(status="complete", setup_intent=setup["id"], url=None)
+        setup = self._books.get(session["setup_intent"], "setup_intent")
+        setup.update(payment_method=method["id"], status="succeeded")
+        session.update(status="complete", url=None)
         self._books.tell("payment_method.attached", method)
         self._books.tell("setup_intent.succeeded", setup)
         self._books.tell("checkout.session.completed", session)

@@ -57,6 +57,7 @@ class PaymentMethod(msgspec.Struct, frozen=True, kw_only=True):
     """A card that was entered. ``customer`` None: it is saved for nobody any more."""
 
     id: Id
+    created: int  # seconds since 1970
     customer: Id | None = None
     card: CardDetails | None = None  # None: it is something else than a card
 
@@ -66,7 +67,6 @@ class SetupIntent(msgspec.Struct, frozen=True, kw_only=True):
 
     id: Id
     status: str
-    created: int  # seconds since 1970
     payment_method: PaymentMethod | None = None
 
 

@@ -15,7 +15,7 @@ from ledger import Ledger, load_queries
 from payments.errors import Break
 from payments.outcomes import Outcome
 from payments.stripe.api import ACCOUNT_METADATA
-from payments.stripe.card_api import CardApi, CardDetails, PaymentMethod, SetupIntent, SetupSession
+from payments.stripe.card_api import CardApi, CardDetails, PaymentMethod, SetupSession
 
 _queries = load_queries("payments.stripe")
 _log = structlog.get_logger(__name__)
@@ -83,15 +83,15 @@ class Cards:
         method = setup.payment_method
         if setup.status != "succeeded" or method is None or method.card is None or method.customer != customer_id:
             return Outcome("ignored", f"{session.id}: there is no card, or not any more")
-        return await self._keep(account_id, setup, method, method.card)
+        return await self._keep(account_id, method, method.card)
 
-    async def _keep(self, account_id: str, setup: SetupIntent, method: PaymentMethod, card: CardDetails) -> Outcome:
+    async def _keep(self, account_id: str, method: PaymentMethod, card: CardDetails) -> Outcome:
         replaced = await self._ledger.pool.fetchrow(
             _queries["keep_card"],
             account_id,
             method.id,
             *(card.brand, card.last4, card.exp_month, card.exp_year),
-            datetime.fromtimestamp(setup.created, UTC),
+            datetime.fromtimestamp(method.created, UTC),  # when it was entered, not when its page was asked for
             self._clock(),
         )
         if replaced is None:

@@ -28,8 +28,7 @@ async def entered(till: Till, payer: Payer, number: str = "4242424242424242", cr
     page = await till.call("POST", CARD, payer.secret)
     assert page.status == 201, page
     session = till.books.get(page.body["session_id"], "checkout.session")
-    till.stripe.cards.wallets.complete_session(session, number=number)
-    till.books.get(session["setup_intent"], "setup_intent")["created"] += created
+    till.stripe.cards.wallets.complete_session(session, number=number)["created"] += created
     return till.events("checkout.session.completed")[-1]
 
 
@@ -74,6 +73,23 @@ async def test_the_card_that_was_entered_last_stays_whatever_comes_first_and_how
         await till.tell(event)
 
     assert await last4(till, payer) == "0341"
+
+
+async def test_the_card_that_was_entered_last_stays_whichever_page_was_asked_for_first(
+    till: Till, payer: Payer
+) -> None:
+    asked_for = [await till.call("POST", CARD, payer.secret)]
+    till.clock.advance(minutes=1)
+    asked_for.append(await till.call("POST", CARD, payer.secret))
+    first, second = [till.books.get(page.body["session_id"], "checkout.session") for page in asked_for]
+
+    for session, number in ((second, "4242424242424242"), (first, "4000000000009995")):
+        till.clock.advance(minutes=1)
+        till.stripe.cards.wallets.complete_session(session, number=number)
+        await till.tell(till.events("checkout.session.completed")[-1])
+
+    assert await last4(till, payer) == "9995"
+    assert len(till.books.all_of("payment_method", customer=first["customer"])) == 1
 
 
 async def test_a_card_that_is_replaced_is_saved_at_stripe_no_more(till: Till, payer: Payer) -> None:
