@@ -1,10 +1,11 @@
 """The nodes of a chain, and which of them is believed.
 
-One reads the logs. What money is moved on has to be said by ``agreeing_nodes`` of them.
+As many read the logs as have to agree, and what any of them has is looked into. What money is moved on has to be said
+by ``agreeing_nodes`` of them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeVar
@@ -15,8 +16,9 @@ import structlog
 from payments.usdc.chain.errors import NodeFailed, NodesDisagree
 from payments.usdc.chain.metrics import NODE_FAILURES
 from payments.usdc.chain.node import Node
+from payments.usdc.chain.ranges import Ranges
 from payments.usdc.config import Chain
-from payments.usdc.deposits import Block
+from payments.usdc.deposits import Block, Transfer
 
 T = TypeVar("T")
 
@@ -24,11 +26,16 @@ _log = structlog.get_logger(__name__)
 
 
 class View(msgspec.Struct, frozen=True):
-    """A chain as it is seen; ``node`` has all of it."""
+    """A chain as it is seen."""
 
-    node: Node
+    nodes: tuple[Node, ...]  # those that have all of it, at least as many as have to agree
     head: int
     confirmed: int  # a deposit in this block or below counts; -1: none does yet
+
+    @property
+    def node(self) -> Node:
+        """One of them, for questions of which nothing is booked."""
+        return self.nodes[0]
 
 
 class Nodes:
@@ -54,8 +61,8 @@ class Nodes:
         confirmed = sorted((outlook.confirmed for outlook in outlooks), reverse=True)[enough - 1]
         if head < at_least:
             raise NodesDisagree(self.chain.name, f"its nodes are at block {head}, and we are at {at_least}")
-        node = next(outlook.node for outlook in outlooks if outlook.head >= head)
-        return View(node, head, min(confirmed, head))
+        nodes = tuple(outlook.node for outlook in outlooks if outlook.head >= head)
+        return View(nodes, head, min(confirmed, head))
 
     async def agreed(self, question: Callable[[Node], Awaitable[T]]) -> T:
         """What as many nodes say as have to agree. Raises NodesDisagree when not so many do."""
@@ -71,14 +78,49 @@ class Nodes:
                 return said[-1]
         raise NodesDisagree(self.chain.name, f"{self.chain.agreeing_nodes} nodes have to agree, said was {said!r}")
 
-    async def agreed_block(self, number: int) -> Block | None:
-        """The chain's block of this number; None when it has none."""
+    async def agreed_block(self, number: int) -> Block:
+        """The chain's block of this number, which is not above the view's head. A node that has none is behind."""
 
-        async def ask(node: Node) -> Block | None:
+        async def ask(node: Node) -> Block:
             said = await node.block(number)
-            return None if said is None else said[0]
+            if said is None:
+                raise NodeFailed(node.name, "lagging", f"has no block {number} yet")
+            return said[0]
 
         return await self.agreed(ask)
+
+    async def agreed_transfer(self, tx_hash: str, log_index: int, view: View) -> Transfer | None:
+        """A transfer as its transaction's receipt has it; None when it has none. Who is behind cannot say that."""
+
+        async def ask(node: Node) -> Transfer | None:
+            said = await node.transfer(tx_hash, log_index)
+            if said is None and (head := await node.head()) < view.head:
+                raise NodeFailed(node.name, "lagging", f"is at block {head}, and the chain at {view.head}")
+            return said
+
+        return await self.agreed(ask)
+
+    async def transfers(
+        self, view: View, ranges: Ranges, addresses: Collection[str], first: int, last: int
+    ) -> tuple[list[Transfer], int]:
+        """What as many nodes as have to agree, each by itself, give of a range that begins with ``first``, and its last
+        block. Nodes leave out what they have not indexed yet: a transfer is missed only when all of them do.
+
+        Raises NodesDisagree when not so many answer.
+        """
+        found: dict[Transfer, None] = {}  # as a set in order
+        answered = 0
+        for node in view.nodes:
+            try:
+                more, last = await ranges.read(node, addresses, first, last)
+            except NodeFailed as error:
+                self._failed(error)
+                continue
+            found |= dict.fromkeys(more)
+            answered += 1
+            if answered == self.chain.agreeing_nodes:
+                return [transfer for transfer in found if transfer.block_number <= last], last
+        raise NodesDisagree(self.chain.name, f"only {answered} of its nodes give logs")
 
     async def last_block_until(self, view: View, moment: datetime) -> int:
         """The number of the last block that is not after the moment; -1 when all are. By halves."""
@@ -96,7 +138,7 @@ class Nodes:
         try:
             await node.require_chain()
             head = await node.head()
-            return View(node, head, await self._confirmed(node, head))
+            return View((node,), head, await self._confirmed(node, head))
         except NodeFailed as error:
             self._failed(error)
             return None

@@ -48,7 +48,7 @@ async def final_transfers(nodes: Nodes, ledger: Ledger, *, start: datetime, unti
     found: list[FinalTransfer] = []
     ranges = Ranges(nodes.chain.largest_range)
     while first <= last:
-        transfers, read_to = await ranges.read(view.node, book.accounts, first, last)
+        transfers, read_to = await nodes.transfers(view, ranges, book.accounts, first, last)
         times = {number: await _time_of(view.node, number) for number in {t.block_number for t in transfers}}
         found += [
             _final(nodes.chain, transfer, times[transfer.block_number], book.accounts[transfer.address])

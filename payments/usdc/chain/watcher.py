@@ -103,8 +103,6 @@ class Watcher:
             return None
         number = min(await self._nodes.last_block_until(view, first - BEFORE_THE_FIRST), view.confirmed)
         block = await self._nodes.agreed_block(max(0, number))
-        if block is None:
-            raise NodesDisagree(self.chain.name, f"there is no block {number}")
         await self._record([], (None, block))
         return block
 
@@ -126,9 +124,9 @@ class Watcher:
         """A range's transfers and its last block, which did not change meanwhile: then none below it did."""
         end = self._ranges.end(first, upto)
         before = await self._nodes.agreed_block(end)
-        found, last = await self._ranges.read(view.node, self._addresses.accounts, first, end)
+        found, last = await self._nodes.transfers(view, self._ranges, self._addresses.accounts, first, end)
         after = await self._nodes.agreed_block(last)
-        if after is None or (last == end and after != before):
+        if last == end and after != before:
             raise NodesDisagree(self.chain.name, f"block {last} changed while it was read")
         return found, after
 
@@ -145,11 +143,9 @@ class Watcher:
             if transfer.block_number > view.head or (transfer.tx_hash, transfer.log_index) in there:
                 continue
             block = await self._nodes.agreed_block(transfer.block_number)
-            if block is None:  # nodes that are behind
-                continue
-            if block.hash == transfer.block_hash and await self._as_said(transfer) is not None:
-                # A log that is left out is no proof that the transfer is gone.
-                self._log.warning("usdc.log_missing", payment_id=deposit.payment_id, node=view.node.name)
+            if block.hash == transfer.block_hash and await self._as_said(transfer, view) is not None:
+                # Logs that are left out are no proof that the transfer is gone.
+                self._log.warning("usdc.log_missing", payment_id=deposit.payment_id)
                 continue
             await self._store.mark_gone(deposit, view.head)
             REORGANISATIONS.labels(self.chain.name, "pending").inc()
@@ -163,7 +159,7 @@ class Watcher:
             if deposit.gone_at_block is not None:
                 await self._book_gone(deposit, deposit.gone_at_block, view)
             elif deposit.transfer.block_number <= view.confirmed:
-                await self._require_true(deposit)
+                await self._require_true(deposit, view)
                 await self._booking.credit(deposit)
                 await self._store.set_status(deposit, "credited")
             elif deposit.status == "seen":
@@ -176,7 +172,9 @@ class Watcher:
 
     async def _book_gone(self, deposit: Deposit, gone_at_block: int, view: View) -> None:
         if await self._booking.is_credited(deposit):
-            if await self._as_said(deposit.transfer) is not None:  # another watcher goes back, and will find it again
+            if (
+                await self._as_said(deposit.transfer, view) is not None
+            ):  # another watcher goes back, and will find it again
                 return
             await self._booking.reverse(deposit)
             REORGANISATIONS.labels(self.chain.name, "credited").inc()
@@ -185,15 +183,15 @@ class Watcher:
             await self._booking.fail(deposit)
             await self._store.set_status(deposit, "failed")
 
-    async def _require_true(self, deposit: Deposit) -> None:
+    async def _require_true(self, deposit: Deposit, view: View) -> None:
         """Raises Break when the nodes that have to agree do not have it as it was seen, in a block of the chain."""
-        said = await self._as_said(deposit.transfer)
+        said = await self._as_said(deposit.transfer, view)
         if said != deposit.transfer:
             raise Break("chain", f"{deposit.payment_id} was seen as {deposit.transfer}, and the chain has {said}")
 
-    async def _as_said(self, transfer: Transfer) -> Transfer | None:
+    async def _as_said(self, transfer: Transfer, view: View) -> Transfer | None:
         """The transfer as its transaction's receipt has it, at as many nodes as have to agree."""
-        return await self._nodes.agreed(lambda node: node.transfer(transfer.tx_hash, transfer.log_index))
+        return await self._nodes.agreed_transfer(transfer.tx_hash, transfer.log_index, view)
 
     async def _measure(self, view: View) -> None:
         scan = (await self._store.scans())[self.chain.chain_id]

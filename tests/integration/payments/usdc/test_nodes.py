@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from ledger import Ledger
 from payments import ProviderUnavailable
@@ -112,6 +113,39 @@ async def test_a_node_that_lags_is_no_reorganisation_and_credits_nothing_early(o
     one.odd[0].behind = 0
     await one.look()
     assert await one.credited(payer) == 2500
+
+
+async def test_a_node_that_lags_behind_the_one_that_is_believed_is_no_reorganisation(two: UsdcTill) -> None:
+    async with two.another_watcher(agreeing_nodes=1) as watcher:
+        payer = await two.payer()
+        await two.dev.pay(await two.address(payer))
+        await two.dev.mine(CONFIRMATIONS + 10)
+        await two.look(watcher)
+        counted = failures("lagging")
+        two.odd[0].behind = 8
+        two.odd[0].answers = {"eth_getTransactionReceipt": None}
+
+        with capture_logs() as logs:
+            await two.look(watcher)
+
+        assert [log for log in logs if log["log_level"] == "error"] == []
+        assert failures("lagging") > counted
+        assert (await two.deposits(payer))[0]["confirmations"] > 0
+        assert await two.credited(payer) == 2500
+
+
+async def test_a_node_that_lags_has_no_say_in_whether_a_transfer_is_true(two: UsdcTill) -> None:
+    async with two.another_watcher(agreeing_nodes=1) as watcher:
+        payer = await two.payer()
+        await two.dev.pay(await two.address(payer))
+        await two.look(watcher)
+        await two.dev.mine(CONFIRMATIONS)
+        two.odd[0].behind = CONFIRMATIONS + 1
+        two.odd[0].answers = {"eth_getTransactionReceipt": None}
+
+        await two.look(watcher)
+
+        assert await two.credited(payer) == 2500
 
 
 async def test_when_one_node_is_away_another_is_asked(two: UsdcTill) -> None:
@@ -246,6 +280,34 @@ async def test_logs_that_a_node_leaves_out_take_nothing_away(one: UsdcTill, paye
     one.odd[0].answers = {}
     await one.confirm()
     assert await one.credited(payer) == 2500
+
+
+async def test_logs_that_one_node_leaves_out_are_had_from_another(two: UsdcTill) -> None:
+    payer = await two.payer()
+    address = await two.address(payer)
+    await two.look()
+    await two.dev.pay(address)
+    await two.dev.mine(CONFIRMATIONS)
+    two.odd[0].answers = {"eth_getLogs": []}
+    two.odd[1].largest_range = 2
+
+    await two.look()
+
+    assert await two.credited(payer) == 2500
+
+
+async def test_a_node_that_gives_no_logs_stops_nobody_where_others_do(two: UsdcTill) -> None:
+    async with two.another_watcher(agreeing_nodes=1) as watcher:
+        payer = await two.payer()
+        await two.dev.pay(await two.address(payer))
+        await two.dev.mine(CONFIRMATIONS)
+        two.odd[0].largest_range = 0
+        counted = failures("range")
+
+        await two.look(watcher)
+
+        assert await two.credited(payer) == 2500
+        assert failures("range") > counted
 
 
 async def test_what_is_final_between_two_moments_is_told_whatever_was_booked(one: UsdcTill, payer: Payer) -> None:
