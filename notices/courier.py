@@ -20,7 +20,7 @@ from notices.metrics import ATTEMPTS, DISABLED
 from notices.outbox import Attempt, Due, Outbox
 from notices.schedule import asked_pause, next_try
 from notices.signing import SigningSecrets, signed_headers
-from notices.targets import NotPublic, Targets
+from notices.targets import NotPublic, TargetResolver, Targets
 
 #: Deliveries under way in one process.
 AT_ONCE = 32
@@ -169,6 +169,7 @@ async def open_courier(config: CourierConfig, ledger: Ledger, clock: Callable[[]
         limit=AT_ONCE,
         force_close=True,  # each delivery connects anew, to an address that was looked at
         use_dns_cache=False,
+        resolver=TargetResolver(),
         socket_factory=config.targets.socket,
     )
     session = aiohttp.ClientSession(

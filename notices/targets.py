@@ -7,14 +7,20 @@ what a name means can change in between, and the address that was looked at is t
 import asyncio
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeAlias
 
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from notices.errors import TargetRefused
 
 #: A name that takes longer to resolve is no host that anything can be delivered to.
 RESOLVE_WITHIN_S = 5.0
+#: A name that nobody answers for keeps its thread for half a minute: what else the process has to resolve, such as the
+#: host of Postgres, is resolved in others.
+_THREADS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="targets")
 
 #: All that IANA has given to the public internet. Outside of it a network may use for itself what nobody has, or nobody
 #: any more, such as site-local addresses (fec0::/10).
@@ -61,12 +67,10 @@ class Targets:
             return
         try:
             async with asyncio.timeout(RESOLVE_WITHIN_S):
-                found = await asyncio.get_running_loop().getaddrinfo(
-                    url.raw_host, url.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
-                )
+                found = await _addresses(url.raw_host or "", url.port or 0)
         except (OSError, UnicodeError) as error:  # TimeoutError is one
             raise TargetRefused("the URL's host cannot be resolved") from error
-        if not all(is_public(str(address[0])) for *_, address in found):
+        if not all(is_public(address["host"]) for address in found):
             raise TargetRefused(str(NotPublic()))
 
     def socket(self, address_info: AddressInfo) -> socket.socket:
@@ -75,6 +79,36 @@ class Targets:
         if not self._allow_private and not is_public(address[0]):
             raise NotPublic
         return socket.socket(family, kind, protocol)
+
+
+class TargetResolver(AbstractResolver):
+    """What a client that sends to targets resolves their names with."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return await _addresses(host, port, family, socket.AI_ADDRCONFIG)
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+async def _addresses(
+    host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC, flags: int = 0
+) -> list[ResolveResult]:
+    resolve = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, socket.IPPROTO_TCP, flags)
+    found = await asyncio.get_running_loop().run_in_executor(_THREADS, resolve)
+    return [
+        ResolveResult(
+            hostname=host,
+            host=str(address[0]),
+            port=port,
+            family=family,
+            proto=protocol,
+            flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+        )
+        for family, _, protocol, _, address in found
+    ]
 
 
 def is_public(address: str) -> bool:

@@ -1,7 +1,10 @@
 """Which addresses notices are never sent to."""
 
+import asyncio
 import ipaddress
 import socket
+import threading
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,3 +61,24 @@ def test_addresses_of_the_internet_are_public(address: str) -> None:
 def test_no_socket_is_made_for_an_address_that_is_not() -> None:
     with pytest.raises(NotPublic):
         STRICT.socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 443)))
+
+
+async def test_names_that_nobody_answers_for_keep_no_other_name_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_on, resolve = threading.Event(), socket.getaddrinfo
+
+    def slow(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host == "hangs.example":
+            let_on.wait()
+        return resolve("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    hanging = [asyncio.create_task(STRICT.check("https://hangs.example/")) for _ in range(40)]
+    try:
+        await asyncio.sleep(0)  # they have begun
+        async with asyncio.timeout(3):
+            found = await asyncio.get_running_loop().getaddrinfo("postgres.example", 5432)
+    finally:
+        let_on.set()
+        await asyncio.gather(*hanging, return_exceptions=True)
+
+    assert found
