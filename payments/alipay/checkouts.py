@@ -17,7 +17,7 @@ from ledger.errors import IdempotencyMismatch
 from payments.alipay.amounts import CURRENCY, Wish
 from payments.alipay.api import PROVIDER, AlipayApi
 from payments.errors import AmountRefused, CurrencyRefused, TopupClosed
-from payments.stripe.checkouts import topup_id_of
+from payments.topup_ids import topup_id_of
 from pricing import NoExchangeRate
 
 #: Units of the second currency for one of the first at a moment, None when they are the same; see

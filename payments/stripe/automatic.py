@@ -32,8 +32,9 @@ from payments.metrics import AUTOMATIC_TOPUPS
 from payments.smallest_units import major_units, units_in
 from payments.stripe.api import PROVIDER
 from payments.stripe.cards import Cards, SavedCard
-from payments.stripe.checkouts import topup_id_of, units_between
+from payments.stripe.checkouts import units_between
 from payments.stripe.collecting import AUTOMATIC, CardCollector
+from payments.topup_ids import topup_id_of
 
 #: After so many declines in a row, each counted from when its top-up was asked for; after one more, there is none until
 #: the card or the setting is changed. Card networks fine those who try a declined card on and on.

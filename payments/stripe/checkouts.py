@@ -4,8 +4,6 @@ The wish is committed before Stripe hears of it, and its id is Stripe's idempote
 not asked for, and whoever repeats a request, because its answer was lost, comes to the same page.
 """
 
-import hashlib
-
 import msgspec
 import structlog
 
@@ -16,6 +14,7 @@ from payments.errors import AmountRefused, CredentialsRefused, ProviderRefused, 
 from payments.outcomes import readable
 from payments.smallest_units import major_units, units_in
 from payments.stripe.api import PROVIDER, CheckoutSession, Order, StripeApi
+from payments.topup_ids import topup_id_of
 
 _log = structlog.get_logger(__name__)
 
@@ -96,8 +95,3 @@ def units_between(amount: Microcents, currency: str, *, smallest: Microcents, la
     if not smallest <= amount <= largest:
         raise AmountRefused(f"a top-up is from {cents_text(smallest)} to {cents_text(largest)} cents")
     return units_in(amount, currency)
-
-
-def topup_id_of(account_id: str, idempotency_key: str) -> str:
-    """One top-up for each key of an account; the same again when the request is."""
-    return "topup_" + hashlib.sha256(f"{account_id}\0{idempotency_key}".encode()).hexdigest()[:26]
