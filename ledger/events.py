@@ -82,6 +82,9 @@ class Paid(msgspec.Struct, frozen=True):
     currency: str  # the provider's own word for it, such as an ISO 4217 code
     amount: Decimal  # in the currency's major unit, exact
 
+    def __str__(self) -> str:
+        return f"{self.amount:f} {self.currency}"
+
 
 #: Why a provider takes back what it had paid: the seller's refund, the payer's dispute, a chain that forgot a block.
 ReversalKind = Literal["refund", "dispute", "reorganisation"]

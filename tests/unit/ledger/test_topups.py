@@ -110,6 +110,12 @@ def test_a_number_is_the_same_amount_however_many_zeros_it_is_written_with() -> 
     assert asked_for().submit(credit(paid=Paid("USD", Decimal("10"))))[0] == "accepted"
 
 
+def test_who_reads_of_another_amount_reads_both() -> None:
+    refusal = asked_for().refusal(credit(paid=Paid("CNY", Decimal("1E+2"))))
+
+    assert "paid were 100 CNY" in str(refusal)
+
+
 def test_one_payment_for_two_topups_is_credited_to_the_first_also_in_one_group() -> None:
     scene = asked_for(request_topup("topup_2"))
     scene.group(open_account(B), request_topup("topup_3", account=B))
