@@ -235,7 +235,8 @@ def _of_http(error: web.HTTPException) -> ApiError:
 
 
 async def _add_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["x-request-id"] = request["request_id"]
+    # One without an id was answered before it came to any handler: aiohttp refuses an Expect that it does not know.
+    response.headers["x-request-id"] = request.setdefault("request_id", new_id("req"))
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -282,6 +282,13 @@ async def test_a_path_that_is_not_there_is_refused(customer: Customer, path: str
     assert_native(answer, 404, "not_found", None)
 
 
+async def test_an_expectation_that_nobody_can_meet_is_refused(customer: Customer) -> None:
+    answer = await customer.demo.http.post(CHAT, request(), headers=customer.bearer() | {"Expect": "a-miracle"})
+
+    assert answer.status == 417
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
 async def test_a_flood_of_bad_requests_leaves_the_good_ones_alone(customer: Customer) -> None:
     before = await customer.event_types()
 
