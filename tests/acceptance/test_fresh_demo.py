@@ -65,10 +65,12 @@ async def test_the_command_line_shows_the_same_account_as_the_operators_endpoint
 
     shown = await customer.demo.command("account", "show", customer.account_id)
 
-    dollars = (await customer.account())["posted_cents"] / 100
+    account = await customer.account()
+    (grant,) = account["credit_grants"]
+    dollars = f"{(account['posted_cents'] / 100).normalize():f} USD"
     assert shown.out == (
-        f"{customer.account_id}  posted {dollars.normalize():f} USD  held 0.00 USD"
-        f"  available {dollars.normalize():f} USD\n"
+        f"{customer.account_id}  posted {dollars}  held 0.00 USD  available {dollars}\n"
+        f"  grant {grant['id']}  {dollars}  priority 50\n"
     )
 
 
