@@ -74,9 +74,15 @@ class Watcher:
         stands = await self._place(scan, view)
         there = await self._read(stands, view)
         await self._find_gone(view, there)
+        disagreement = None
         for deposit in await self._store.open(self.chain.chain_id):
-            await self._book(deposit, view)
+            try:
+                await self._book(deposit, view)
+            except NodesDisagree as of_this_one:  # which must not hold up the others
+                disagreement = of_this_one
         await self._measure(view)
+        if disagreement is not None:
+            raise disagreement
 
     # --- reading
 
@@ -172,10 +178,8 @@ class Watcher:
 
     async def _book_gone(self, deposit: Deposit, gone_at_block: int, view: View) -> None:
         if await self._booking.is_credited(deposit):
-            if (
-                await self._as_said(deposit.transfer, view) is not None
-            ):  # another watcher goes back, and will find it again
-                return
+            if await self._as_said(deposit.transfer, view) is not None:
+                return  # another watcher goes back, and will find it again
             await self._booking.reverse(deposit)
             REORGANISATIONS.labels(self.chain.name, "credited").inc()
             await self._store.set_status(deposit, "reversed")

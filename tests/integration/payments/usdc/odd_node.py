@@ -22,6 +22,7 @@ class OddNode:
         self.is_silent = False
         self.answers: dict[str, Any] = {}  # by method, instead of the real one
         self.more_logs: list[Any] = []  # that nobody sent
+        self.receipts: dict[str, Any] = {}  # by transaction, instead of the real one
         self.asked: list[tuple[str, Any]] = []
         self._was_asked = asyncio.Condition()
 
@@ -42,6 +43,8 @@ class OddNode:
             await asyncio.sleep(60)
         if method in self.answers:
             return self._said(question, self.answers[method])
+        if method == "eth_getTransactionReceipt" and parameters[0] in self.receipts:
+            return self._said(question, self.receipts[parameters[0]])
         if method == "eth_getLogs" and self.largest_range is not None:
             first, last = (int(parameters[0][end], 16) for end in ("fromBlock", "toBlock"))
             if last - first + 1 > self.largest_range:

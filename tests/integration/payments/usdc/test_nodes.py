@@ -240,6 +240,22 @@ async def test_a_transfer_that_one_node_makes_up_is_never_credited(two: UsdcTill
     assert "chain: " in await two.ledger.pool.fetchval("SELECT problem FROM usdc_deposits")
 
 
+async def test_a_transfer_that_nodes_do_not_agree_on_holds_no_other_up(two: UsdcTill) -> None:
+    payer, other = await two.payer(), await two.payer()
+    forged_to = await two.address(payer)
+    block = await two.dev.ask("eth_getBlockByNumber", "latest", False)
+    forged = forged_log(two, forged_to, block)
+    two.odd[0].more_logs = [forged]
+    two.odd[0].receipts = {forged["transactionHash"]: {"status": "0x1", "logs": [forged]}}
+    await two.dev.pay(await two.address(other))
+    await two.dev.mine(CONFIRMATIONS)
+
+    with pytest.raises(ProviderUnavailable, match="nodes have to agree"):
+        await two.look()
+
+    assert (await two.credited(payer), await two.credited(other)) == (0, 2500)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
