@@ -7,14 +7,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 
-import structlog
-
 from ledger import Ledger
 from payments import Chain
 from payments.usdc.booking import ExchangeRate
-from payments.usdc.chain import PASSING, Watcher, open_watcher
-
-_log = structlog.get_logger(__name__)
+from payments.usdc.chain import Watcher, open_watcher
 
 
 @asynccontextmanager
@@ -24,11 +20,3 @@ async def open_watchers(
     """The watchers, until they are left."""
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(open_watcher(chain, ledger, exchange_rate, clock)) for chain in chains]
-
-
-async def look(watcher: Watcher) -> None:
-    """One look at a chain, if it is due."""
-    try:
-        await watcher.look_if_due()
-    except PASSING as error:
-        _log.warning("usdc.not_looked", chain=watcher.chain.name, error=repr(error))

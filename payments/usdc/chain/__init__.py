@@ -7,10 +7,9 @@
 from payments.usdc.chain.nodes import open_nodes
 from payments.usdc.chain.statement import UsdcStatements, open_statements
 from payments.usdc.chain.transfers import FinalTransfer, final_transfers
-from payments.usdc.chain.watcher import PASSING, Watcher, open_watcher
+from payments.usdc.chain.watcher import Watcher, open_watcher
 
 __all__ = [
-    "PASSING",
     "FinalTransfer",
     "UsdcStatements",
     "Watcher",

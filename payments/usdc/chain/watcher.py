@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from ledger import UNREACHABLE, Ledger, LedgerUnavailable, load_queries
-from payments.errors import Break, ProviderUnavailable
+from ledger import Ledger, load_queries
+from payments.errors import Break
 from payments.metrics import BREAKS
 from payments.usdc.addresses import AddressBook
 from payments.usdc.booking import DepositBooking, ExchangeRate
@@ -25,7 +25,7 @@ from payments.usdc.chain.metrics import HEAD, LOOKED_AT, OPEN_DEPOSITS, REORGANI
 from payments.usdc.chain.nodes import Nodes, View, open_nodes
 from payments.usdc.chain.ranges import Ranges
 from payments.usdc.config import PROVIDER, Chain
-from payments.usdc.deposits import Block, Deposit, DepositStore, Overtaken, Scan, Transfer
+from payments.usdc.deposits import Block, Deposit, DepositStore, Scan, Transfer
 
 #: Before the first address was assigned; clocks of hosts and of chains differ.
 BEFORE_THE_FIRST = timedelta(hours=1)
@@ -204,10 +204,6 @@ class Watcher:
         UNREAD.labels(self.chain.name).set(max(0, view.confirmed - read_to))
         LOOKED_AT.labels(self.chain.name).set(self._clock().timestamp())
         OPEN_DEPOSITS.labels(self.chain.name).set(len(await self._store.open(self.chain.chain_id)))
-
-
-#: What ends a look, and is over by itself.
-PASSING = (*UNREACHABLE, LedgerUnavailable, ProviderUnavailable, Overtaken)
 
 
 @asynccontextmanager
