@@ -1,3 +1,7 @@
+-- lock_refunds --
+-- Of one account, until the session lets go. $1 account
+SELECT pg_advisory_lock(hashtextextended('refunds of ' || $1, 0))
+
 -- customer --
 -- $1 account
 SELECT customer_id FROM stripe_customers WHERE account_id = $1

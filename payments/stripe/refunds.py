@@ -1,6 +1,9 @@
 """Refunds from our side: through Stripe, and booked from its answer or from its notification, whichever comes first."""
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -11,17 +14,22 @@ from payments.smallest_units import microcents_in, units_in
 from payments.stripe.api import PROVIDER, Refund, StripeApi
 from payments.stripe.booking import StripeBooking
 
+#: How long one refund of an account waits for another: as long as that may ask Stripe.
+ANOTHER_TAKES_S = 120
+
 _queries = load_queries("payments")
+_own_queries = load_queries("payments.stripe")
 _log = structlog.get_logger(__name__)
 
 
 class Refunds:
-    """Gives back what customers paid and have not spent."""
+    """Gives back what customers paid and have not spent, of an account one refund after the other."""
 
     def __init__(self, ledger: Ledger, api: StripeApi, booking: StripeBooking) -> None:
         self._ledger = ledger
         self._api = api
         self._booking = booking
+        self._waiting = asyncio.Lock()
 
     async def refund(
         self, topup_id: str, *, amount: Microcents | None, reason: str, idempotency_key: str | None
@@ -33,6 +41,13 @@ class Refunds:
         TopupNotFound, NotRefundable, AmountRefused; Break, ProviderRefused, and ProviderUnavailable or
         ledger.LedgerUnavailable, after which the same again finds out what became of it.
         """
+        topup = await self._topup(topup_id)
+        async with self._alone(topup.account_id):
+            return await self._refund(topup_id, amount, reason, idempotency_key)
+
+    async def _refund(
+        self, topup_id: str, amount: Microcents | None, reason: str, idempotency_key: str | None
+    ) -> tuple[TopupState, Microcents]:
         topup = await self._topup(topup_id)
         if topup.payment_id is None or topup.provider != PROVIDER:
             raise NotRefundable(topup_id, f"it is {topup.status}, by {topup.provider}")
@@ -68,6 +83,16 @@ class Refunds:
         most = min(Microcents(topup.amount - topup.reversed), account.refundable)
         whole = microcents_in(1, topup.asked_currency)
         return Microcents(most - most % whole)
+
+    @asynccontextmanager
+    async def _alone(self, account_id: str) -> AsyncIterator[None]:
+        """No other refund of the account, in whatever process: together they could give back more than is left.
+
+        In this process there is one at a time, so that they never have all connections of the pool between them.
+        """
+        async with self._waiting, self._ledger.pool.acquire() as connection:
+            await connection.execute(_own_queries["lock_refunds"], account_id, timeout=ANOTHER_TAKES_S)
+            yield  # the pool lets go of the lock with the connection
 
     async def _topup(self, topup_id: str) -> TopupState:
         shards = list(range(self._ledger.shards))

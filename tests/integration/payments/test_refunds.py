@@ -1,11 +1,12 @@
 """Refunds from our side: what was paid and is not spent, once."""
 
+import asyncio
 from decimal import Decimal
 
 import pytest
 
 from ledger import GrantCredit, Microcents, microcents_from_cents
-from payments import NotRefundable, ProviderUnavailable, TopupNotFound
+from payments import NotRefundable, ProviderUnavailable, TopupNotFound, open_stripe
 
 from .conftest import Payer, Till
 
@@ -79,6 +80,21 @@ async def test_only_what_is_not_spent_is_given_back(till: Till, payer: Payer) ->
 
 
 @pytest.mark.money_bug(24)
+async def test_refunds_at_once_give_back_no_more_than_is_left_together(till: Till, payer: Payer) -> None:
+    first, second = await topped_up(till, payer), await topped_up(till, payer)
+    await till.spend(payer, 1000)
+
+    async with open_stripe(till.config, till.ledger, till.clock) as elsewhere:
+        outcomes = await asyncio.gather(
+            till.road.refunds.refund(first, amount=None, reason="by mail", idempotency_key=None),
+            elsewhere.refunds.refund(second, amount=None, reason="by mail", idempotency_key=None),
+            return_exceptions=True,
+        )
+
+    assert [type(outcome) for outcome in outcomes].count(NotRefundable) == 1
+    assert [each["amount"] for each in till.books.all_of("refund")] == [1000]
+
+
 async def test_what_is_given_back_is_never_more_than_was_paid_whatever_else_is_on_the_account(
     till: Till, payer: Payer
 ) -> None:
