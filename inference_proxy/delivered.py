@@ -1,5 +1,6 @@
 """What of a stream its client got, and how that is known: one class for each ``partial_usage`` of a model."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -17,22 +18,22 @@ from pricing import Usage
 Read = Callable[[Any], Usage]
 
 
-class Delivered:
+class Delivered(ABC):
     """Of one stream. ``usage`` and ``last`` are what was counted along, and with which part; None where nothing was."""
 
     usage: Usage | None = None
     last: Part | None = None
 
+    @abstractmethod
     def add(self, data: bytes, last: Part) -> None:
         """The client got these bytes, which end with this part."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def counted(self, told: Any, outcome: str) -> Usage | None:
         """All that was delivered of a stream that broke off, as its backend counts; None when that is nothing.
 
         ``told`` is the last usage that it told, ``outcome`` how the stream ended. Raises UsageUnreadable.
         """
-        raise NotImplementedError
 
     def is_all_of(self, told: Any) -> bool:
         """Nothing is missing of the answer but its end. Then the backend's last word is the better one: it knows what
