@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import structlog
 
@@ -18,6 +19,8 @@ from payments.errors import (
     WebhookRefused,
 )
 from wire import ApiError
+
+Part = TypeVar("Part")
 
 _CODES: dict[type[PaymentsError], str] = {
     PaymentsNotConfigured: "payments_not_configured",
@@ -50,3 +53,10 @@ def as_api_errors(*, account_id: str | None = None) -> Iterator[None]:
     except PaymentsError as error:
         param = "amount_cents" if isinstance(error, AmountRefused) else None
         raise ApiError(_CODES[type(error)], str(error), param=param) from error
+
+
+def configured(part: Part | None, provider: str) -> Part:
+    """What is there when the provider is configured. Raises ApiError payments_not_configured."""
+    if part is None:
+        raise ApiError(_CODES[PaymentsNotConfigured], str(PaymentsNotConfigured(provider)))
+    return part

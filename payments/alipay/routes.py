@@ -11,9 +11,9 @@ from payments.alipay.api import PROVIDER
 from payments.alipay.checkouts import AlipayCheckouts
 from payments.alipay.notifications import MAX_BODY, NotificationHead, read_verified
 from payments.alipay.road import AlipayRoad
-from payments.errors import PaymentsNotConfigured, WebhookRefused
+from payments.errors import WebhookRefused
 from payments.metrics import NOTIFICATIONS
-from payments.refusals import as_api_errors
+from payments.refusals import as_api_errors, configured
 from payments.routes import CheckoutBody, idempotency_key_of
 from wire import ApiError, Cents, Route, cents_of, json_reply, microcents_of, read_body, read_json
 
@@ -72,13 +72,12 @@ class AlipayRoutes:
     async def begin_alipay_checkout(self, request: web.Request) -> web.Response:
         principal = await self._authenticator.authenticate(request)
         account_id = require_account(principal)
-        if self._checkouts is None:
-            raise _not_configured()
+        checkouts = configured(self._checkouts, PROVIDER)
         idempotency_key = idempotency_key_of(request)
         body = await read_json(request, CheckoutBody)
         wish = CreditWished(microcents_of(body.amount_cents, param="amount_cents"))
         with as_api_errors():
-            checkout = await self._checkouts.begin(
+            checkout = await checkouts.begin(
                 account_id, wish, requested_by=principal.id, idempotency_key=idempotency_key
             )
         topup = checkout.topup
@@ -91,15 +90,14 @@ class AlipayRoutes:
         return json_reply(answer, status=201)
 
     async def take_alipay_notification(self, request: web.Request) -> web.Response:
-        if self._road is None:
-            raise _not_configured()
+        road = configured(self._road, PROVIDER)
         try:
-            body, head = await _verified(request, self._road)
+            body, head = await _verified(request, road)
         except WebhookRefused as refused:
             NOTIFICATIONS.labels(PROVIDER, refused.reason).inc()
             raise ApiError("invalid_request", str(refused)) from refused
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers]
-        await self._road.inbox.take(PROVIDER, head.notify_id, head.trade_status, headers=headers, body=body)
+        await road.inbox.take(PROVIDER, head.notify_id, head.trade_status, headers=headers, body=body)
         return web.Response(text="success")  # whatever else is answered, Alipay comes again
 
 
@@ -110,7 +108,3 @@ async def _verified(request: web.Request, road: AlipayRoad) -> tuple[bytes, Noti
         reason = "too_large" if error.code == "payload_too_large" else "unreadable"
         raise WebhookRefused(reason, error.message) from error
     return body, read_verified(body, road.api)
-
-
-def _not_configured() -> ApiError:
-    return ApiError("payments_not_configured", str(PaymentsNotConfigured(PROVIDER)))

@@ -8,8 +8,7 @@ from aiohttp import web
 
 from accounts import Authenticator, require_account, require_whole_account
 from ledger import AutomaticTopup, Ledger, new_id
-from payments.errors import PaymentsNotConfigured
-from payments.refusals import as_api_errors
+from payments.refusals import as_api_errors, configured
 from payments.routes import idempotency_key_of
 from payments.stripe.api import PROVIDER
 from payments.stripe.automatic import AutomaticState, AutomaticTopups
@@ -112,10 +111,7 @@ class AutomaticRoutes:
         return web.Response(status=204)
 
     def _automatic(self) -> AutomaticTopups:
-        if self._configured is None:
-            with as_api_errors():
-                raise PaymentsNotConfigured(PROVIDER)
-        return self._configured
+        return configured(self._configured, PROVIDER)
 
 
 def _setting(body: AutomaticBody) -> AutomaticTopup:

@@ -7,8 +7,7 @@ from aiohttp import web
 
 from accounts import Authenticator, require_account, require_whole_account
 from ledger import Ledger
-from payments.errors import PaymentsNotConfigured
-from payments.refusals import as_api_errors
+from payments.refusals import as_api_errors, configured
 from payments.stripe.api import PROVIDER
 from payments.stripe.cards import Cards
 from wire import ApiError, Route, json_reply
@@ -108,7 +107,4 @@ class CardRoutes:
         return web.Response(status=204)
 
     def _cards(self) -> Cards:
-        if self._configured is None:
-            with as_api_errors():
-                raise PaymentsNotConfigured(PROVIDER)
-        return self._configured
+        return configured(self._configured, PROVIDER)

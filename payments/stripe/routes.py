@@ -5,9 +5,9 @@ from aiohttp import web
 
 from accounts import Authenticator, require_account
 from ledger import Ledger
-from payments.errors import PaymentsNotConfigured, WebhookRefused
+from payments.errors import WebhookRefused
 from payments.metrics import NOTIFICATIONS
-from payments.refusals import as_api_errors
+from payments.refusals import as_api_errors, configured
 from payments.routes import CheckoutBody, idempotency_key_of
 from payments.stripe.api import PROVIDER
 from payments.stripe.automatic_routes import AutomaticRoutes
@@ -117,7 +117,4 @@ class StripeRoutes:
         return body, read_head(body)
 
     def _road(self) -> StripeRoad:
-        if self._configured is None:
-            with as_api_errors():
-                raise PaymentsNotConfigured(PROVIDER)
-        return self._configured
+        return configured(self._configured, PROVIDER)

@@ -12,9 +12,9 @@ from aiohttp import web
 from msgspec import Meta
 
 from accounts import Authenticator, require_account
-from payments.errors import PaymentsNotConfigured, WebhookRefused
+from payments.errors import WebhookRefused
 from payments.metrics import NOTIFICATIONS
-from payments.refusals import as_api_errors
+from payments.refusals import as_api_errors, configured
 from payments.usdc.amounts import coins
 from payments.usdc.booking import topup_id_of
 from payments.usdc.config import PROVIDER, Chain
@@ -148,10 +148,9 @@ class UsdcRoutes:
         chain = road.config.chain(request.match_info["chain"])
         if chain is None:
             raise ApiError("not_found", "there is no such chain")
-        if chain.webhook_secret is None:
-            raise _not_configured()
+        secret = configured(chain.webhook_secret, PROVIDER)
         try:
-            await _require_signed(request, chain.webhook_secret)
+            await _require_signed(request, secret)
         except WebhookRefused as refused:
             NOTIFICATIONS.labels(PROVIDER, refused.reason).inc()
             raise ApiError("invalid_request", str(refused)) from refused
@@ -161,9 +160,7 @@ class UsdcRoutes:
         return json_reply(PushAnswer(True))
 
     def _road(self) -> UsdcRoad:
-        if self._configured is None:
-            raise _not_configured()
-        return self._configured
+        return configured(self._configured, PROVIDER)
 
 
 async def _require_signed(request: web.Request, secret: str) -> None:
@@ -207,7 +204,3 @@ def _deposit_line(deposit: Deposit, scan: Scan | None) -> DepositLine:
         topup_id=None if deposit.status in ("seen", "dust") else topup_id_of(deposit),
         seen_at=deposit.seen_at,
     )
-
-
-def _not_configured() -> ApiError:
-    return ApiError("payments_not_configured", str(PaymentsNotConfigured(PROVIDER)))
